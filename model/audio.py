@@ -1,0 +1,75 @@
+"""Sound in; log-mel and MFCC features, and where somebody speaks, out. Everything at 16 kHz mono."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchaudio.transforms as T
+from silero_vad import load_silero_vad
+from torch import Tensor, nn
+
+from model.media import SAMPLE_RATE, SAMPLES_PER_FRAME
+
+N_MELS, N_MFCC = 80, 20
+N_FFT, HOP = 512, 160
+MEL_PER_FRAME = SAMPLES_PER_FRAME // HOP
+"""Feature columns in one picture of the 25 fps grid."""
+
+SPEECH_THRESHOLD = 0.5
+_VAD_SAMPLES = 512
+
+
+class SpeechFeatures(nn.Module):
+    """Log-mel spectrogram and MFCC of a waveform, 10 ms apart; both centred on the same instants.
+
+    Input (B, L) float, L a multiple of 160; output log-mel (B, 80, L / 160) and MFCC (B, 20, L / 160),
+    both scaled to about unit range. MFCC: DCT-II of the log-mel (Davis & Mermelstein 1980).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mel = T.MelSpectrogram(
+            SAMPLE_RATE, n_fft=N_FFT, win_length=400, hop_length=HOP, f_min=55.0, f_max=7600.0, n_mels=N_MELS,
+            center=False,
+        )  # fmt: skip
+        self.side = (N_FFT - HOP) // 2
+        mfcc = T.MFCC(SAMPLE_RATE, n_mfcc=N_MFCC, melkwargs={"n_mels": N_MELS, "n_fft": N_FFT})
+        self.register_buffer("dct", mfcc.dct_mat.T.contiguous(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        log_mel = torch.log(self.mel(F.pad(waveform, (self.side, self.side))) + 1e-5)
+        log_mel = (log_mel + 5.0) / 4.0
+        return log_mel, torch.matmul(self.dct, log_mel) / 4.0
+
+
+class SpeechActivity:
+    """Probability of speech over time (Silero VAD, MIT licence; its weights ship in its package)."""
+
+    def __init__(self) -> None:
+        self._model = load_silero_vad()
+
+    def per_frame(self, pieces: Iterator[np.ndarray] | list[np.ndarray]) -> np.ndarray:
+        """Speech probability, (T,) float32 in [0, 1], for every 40 ms of the sound in ``pieces``.
+
+        ``pieces``: consecutive (n,) float32 at 16 kHz. Not to be called from two threads at once.
+        """
+        self._model.reset_states()
+        with torch.inference_mode():
+            chunks = [float(self._model(torch.from_numpy(c), SAMPLE_RATE)) for c in _equal_chunks(pieces)]
+        if not chunks:
+            return np.zeros(0, np.float32)
+        centres = (np.arange(len(chunks)) + 0.5) * _VAD_SAMPLES
+        frames = len(chunks) * _VAD_SAMPLES // SAMPLES_PER_FRAME
+        return np.interp((np.arange(frames) + 0.5) * SAMPLES_PER_FRAME, centres, chunks).astype(np.float32)
+
+
+def _equal_chunks(pieces: Iterator[np.ndarray] | list[np.ndarray]) -> Iterator[np.ndarray]:
+    rest = np.zeros(0, np.float32)
+    for piece in pieces:
+        rest = np.concatenate([rest, piece])
+        whole = len(rest) // _VAD_SAMPLES * _VAD_SAMPLES
+        yield from rest[:whole].reshape(-1, _VAD_SAMPLES)
+        rest = rest[whole:]
+    if len(rest):
+        yield np.pad(rest, (0, _VAD_SAMPLES - len(rest)))

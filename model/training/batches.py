@@ -1,0 +1,187 @@
+"""Prepared clips in; random, augmented stretches of mouth and sound out, with where they belong in time."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.audio import SpeechActivity
+from model.detector import VIDEO_SIZE
+from model.media import SAMPLE_RATE, SAMPLES_PER_FRAME
+from model.training.prepare import PreparedClip
+
+CORPUS_POWER = 0.7
+"""A corpus is drawn in proportion to its frames to this power: large ones more often, but not as much."""
+
+NON_SPEECH_WEIGHT = 0.2
+MAX_LAG = 5
+"""Sound is cut up to this many frames apart from the picture, lest the streams learn where a cut begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``mouths`` (B, T, 3, H, W) in [0, 1]; ``sounds`` (B, 1, 640 T).
+
+    ``lag`` (B,): the sound begins this many frames after the picture. ``weight`` (B, T): how much a
+    picture counts, by whether the mouth is visible and somebody speaks.
+    """
+
+    mouths: Tensor
+    sounds: Tensor
+    lag: Tensor
+    weight: Tensor
+
+
+class Sampler:
+    """Draws batches from clips. ``seed`` makes the sequence of batches the same every time."""
+
+    def __init__(self, clips: Sequence[PreparedClip], seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._torch_rng = torch.Generator().manual_seed(seed)
+        self._clips = list(clips)
+        activity = SpeechActivity()
+        self._weights = [_frame_weights(clip, activity) for clip in clips]
+        self._lengths = np.array([len(clip.crops) for clip in clips])
+        frames: Counter[str] = Counter()
+        for clip in clips:
+            frames[clip.clip.corpus] += len(clip.crops)
+        rarity = np.array([frames[clip.clip.corpus] ** (CORPUS_POWER - 1) for clip in clips])
+        self._chance = self._lengths * rarity
+
+    def draw(self, size: int, frames: int) -> Batch:
+        """``size`` stretches of ``frames`` pictures, augmented, each of another clip."""
+        chance = np.where(self._lengths >= frames * 1.15 + 1, self._chance, 0.0)
+        chosen = self._rng.choice(len(self._clips), size, replace=False, p=chance / chance.sum())
+        cuts = [self._cut(self._clips[i], self._weights[i], frames) for i in chosen]
+        mouths, sounds, lags, weights = (torch.stack(parts) for parts in zip(*cuts))
+        mouths = augment_mouths(mouths.flatten(0, 1), frames, self._torch_rng).unflatten(0, (size, frames))
+        mouths = mouths.expand(-1, -1, 3, -1, -1)
+        return Batch(mouths, augment_sounds(sounds, self._torch_rng)[:, None], lags, weights)
+
+    def _cut(self, clip: PreparedClip, weights: np.ndarray, frames: int) -> tuple[Tensor, ...]:
+        speed = self._rng.uniform(0.88, 1.14)
+        room = len(clip.crops) - frames * speed
+        start = self._rng.uniform(0, room)
+        lag = int(self._rng.integers(-MAX_LAG, MAX_LAG + 1))
+        lag = int(np.clip(lag, np.ceil(-start / speed), np.floor((room - start) / speed)))
+        pictures = np.clip(np.round(start + speed * np.arange(frames)).astype(int), 0, len(clip.crops) - 1)
+        instants = (start + lag * speed) * SAMPLES_PER_FRAME + speed * np.arange(frames * SAMPLES_PER_FRAME)
+        sound = np.interp(instants, np.arange(len(clip.audio)), clip.audio).astype(np.float32) / 32768
+        return (
+            torch.from_numpy(clip.crops[pictures]).permute(0, 3, 1, 2).float() / 255,
+            torch.from_numpy(sound), torch.tensor(lag), torch.from_numpy(weights[pictures]),
+        )  # fmt: skip
+
+
+def grey_and_small(clip: PreparedClip) -> PreparedClip:
+    """The clip as `LipSyncDetector` sees it, crops (T, 64, 64, 1): several times less to augment."""
+    grey = np.stack([cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in clip.crops])
+    small = F.interpolate(
+        torch.from_numpy(grey)[:, None].float(), size=(VIDEO_SIZE, VIDEO_SIZE), mode="bilinear", antialias=True
+    )
+    return replace(clip, crops=small.round().byte().permute(0, 2, 3, 1).numpy())
+
+
+def _frame_weights(clip: PreparedClip, activity: SpeechActivity) -> np.ndarray:
+    speech = np.zeros(len(clip.crops), np.float32)
+    found = activity.per_frame([clip.audio.astype(np.float32) / 32768])[: len(speech)]
+    speech[: len(found)] = found
+    return clip.visible * np.maximum(speech, NON_SPEECH_WEIGHT).astype(np.float32)
+
+
+def augment_mouths(mouths: Tensor, frames: int, rng: torch.Generator) -> Tensor:
+    """Turn, scale, shift, mirror, recolour, blur, cover and add noise, alike in the frames of a stretch.
+
+    ``mouths`` (B * frames, C, H, W) in [0, 1], and so is the result.
+    """
+    channels, side = mouths.shape[1:3]
+    size = len(mouths) // frames
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(size, *shape, generator=rng) * (high - low) + low
+
+    def every_frame(values: Tensor) -> Tensor:
+        return values.repeat_interleave(frames, 0)
+
+    def coin(chance: float) -> Tensor:
+        return uniform(0, 1) < chance
+
+    turn, scale = uniform(-0.17, 0.17), uniform(0.85, 1.15)
+    mirror = torch.where(coin(0.5), -1.0, 1.0)
+    shift = every_frame(uniform(-0.12, 0.12, 2)) + 0.012 * torch.randn(len(mouths), 2, generator=rng)
+    cos, sin = scale * turn.cos(), scale * turn.sin()
+    turned = torch.stack([torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)], 1)
+    grid = F.affine_grid(
+        torch.cat([every_frame(turned), shift[:, :, None]], 2), list(mouths.shape), False
+    )
+    mouths = F.grid_sample(mouths, grid, padding_mode="border", align_corners=False)
+
+    light, contrast, tint = uniform(-0.2, 0.2, 1, 1, 1), uniform(0.6, 1.4, 1, 1, 1), uniform(0.9, 1.1, channels, 1, 1)
+    mouths = (mouths - 0.5) * every_frame(contrast * tint) + 0.5 + every_frame(light)
+    mouths = mouths.clamp(0, 1) ** every_frame(uniform(0.7, 1.4, 1, 1, 1))
+
+    blurred = every_frame(coin(0.4))
+    if blurred.any():
+        fewer = int(uniform(0.25, 0.8)[0] * side)
+        small = F.interpolate(mouths[blurred], size=(fewer, fewer), mode="bilinear", antialias=True)
+        mouths[blurred] = F.interpolate(small, size=(side, side), mode="bilinear")
+
+    covered = coin(0.25)
+    for index in covered.nonzero().flatten().tolist():
+        top, left, high, wide = (int(v * side) for v in torch.rand(4, generator=rng) * torch.tensor([1, 1, 0.4, 0.4]))
+        stretch = mouths[index * frames : (index + 1) * frames]
+        stretch[:, :, top : top + high, left : left + wide] = torch.rand((), generator=rng)
+
+    noisy = every_frame(coin(0.4))
+    grain = torch.randn(int(noisy.sum()), 1, side, side, generator=rng)
+    mouths[noisy] += every_frame(uniform(0, 0.06, 1, 1, 1))[noisy] * grain
+    return mouths.clamp(0, 1)
+
+
+def augment_sounds(sounds: Tensor, rng: torch.Generator) -> Tensor:
+    """Other voices and noise under it, a room, a microphone, a narrow band, another level.
+
+    ``sounds`` (B, L) in [-1, 1]; nothing moves it in time.
+    """
+    size, length = sounds.shape
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(size, *shape, generator=rng) * (high - low) + low
+
+    def coin(chance: float) -> Tensor:
+        return (uniform(0, 1, 1) < chance).float()
+
+    level = sounds.square().mean(1, keepdim=True).sqrt() + 1e-4
+    voices = sounds.roll(1, 0) / level.roll(1, 0)
+    white = torch.randn(size, length, generator=rng)
+    brown = torch.cumsum(white, 1)
+    brown = brown - F.avg_pool1d(brown[:, None], 401, 1, 200, count_include_pad=False)[:, 0]
+    brown = brown / brown.square().mean(1, keepdim=True).sqrt()
+    for other, chance in ((voices, 0.35), (white, 0.25), (brown, 0.25)):
+        sounds = sounds + coin(chance) * other * level * 10 ** (-uniform(3, 30, 1) / 20)
+
+    spectrum = torch.fft.rfft(sounds, 2 * length)
+    bins = spectrum.shape[1]
+    curve = F.interpolate(uniform(-9, 9, 1, 8), size=bins, mode="linear")[:, 0] * coin(0.6)
+    edge = uniform(3000, 7500, 1) + 8000 * (1 - coin(0.3))
+    frequency = torch.linspace(0, SAMPLE_RATE / 2, bins)
+    curve = curve - 60 * torch.sigmoid((frequency - edge) / 150)
+    spectrum = spectrum * 10 ** (curve / 20) * torch.fft.rfft(_rooms(size, coin(0.3), uniform, rng), 2 * length)
+    heard = torch.fft.irfft(spectrum, 2 * length)[:, :length]
+    heard = heard * 10 ** (uniform(-18, 6, 1) / 20)
+    return heard.clamp(-1, 1)
+
+
+def _rooms(size: int, present: Tensor, uniform: object, rng: torch.Generator) -> Tensor:
+    """Impulse responses (B, n): the direct sound, then a decaying tail of noise."""
+    time_s = torch.arange(int(0.4 * SAMPLE_RATE)) / SAMPLE_RATE
+    decay_s = uniform(0.03, 0.12, 1)
+    tail = torch.randn(size, len(time_s), generator=rng) * torch.exp(-time_s / decay_s)
+    tail = tail / tail.square().sum(1, keepdim=True).sqrt() * uniform(0.1, 0.6, 1) * present
+    tail[:, 0] = 1.0
+    return tail

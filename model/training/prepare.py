@@ -1,0 +1,116 @@
+"""Clips in; mouth crops and sound on one time grid out, kept in a cache, so that training never decodes.
+
+Run: ``python -m model.training.prepare --data DIR --cache DIR``. Interrupt and resume at will: what is in
+the cache is not made again. Clips without a usable face are noted, not hidden.
+"""
+
+import argparse
+import multiprocessing
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from model.crops import CROP_SIZE, MouthCrop, MouthCropper
+from model.errors import MediaError
+from model.faces import FaceFinder, FaceTracker
+from model.media import MediaFile, load_audio
+from model.training.clips import Clip, list_clips
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedClip:
+    """The most visible face of a clip, on the 25 fps grid from the first to the last frame it was followed.
+
+    ``crops``: (T, 96, 96, 3) uint8 RGB. ``audio``: (T * 640,) int16 at 16 kHz, beginning with the first
+    crop. ``visible``: (T,) bool. ``lip_opening``: (T,) float32, see `model.crops.MouthCrop`.
+    """
+
+    clip: Clip
+    crops: np.ndarray
+    audio: np.ndarray
+    visible: np.ndarray
+    lip_opening: np.ndarray
+
+
+def load_prepared(clips: list[Clip], cache: Path) -> list[PreparedClip]:
+    """Those of ``clips`` that have a usable face, from the cache."""
+    loaded = []
+    for clip in clips:
+        with np.load(_cached(cache, clip)) as arrays:
+            if len(arrays["crops"]):
+                loaded.append(PreparedClip(clip, **arrays))
+    return loaded
+
+
+def prepare_clip(source: Path) -> dict[str, np.ndarray]:
+    """Arrays of `PreparedClip` for one file; empty ones when no face is found."""
+    media = MediaFile(source)
+    tracks: dict[int, list[MouthCrop]] = defaultdict(list)
+    croppers: dict[int, MouthCropper] = defaultdict(MouthCropper)
+    with FaceFinder() as finder:
+        tracker = FaceTracker(finder)
+        for frame in media.frames():
+            for track_id, face in tracker.update(frame.index, frame.rgb).items():
+                tracks[track_id] += croppers[track_id].push(frame.index, frame.rgb, face)
+    for track_id, cropper in croppers.items():
+        tracks[track_id] += cropper.finish()
+    crops = max(tracks.values(), key=lambda crops: sum(c.visible for c in crops), default=[])
+    return _on_one_grid(crops, load_audio(media))
+
+
+def _on_one_grid(crops: list[MouthCrop], sound: np.ndarray) -> dict[str, np.ndarray]:
+    first = crops[0].index if crops else 0
+    length = crops[-1].index + 1 - first if crops else 0
+    pixels = np.zeros((length, CROP_SIZE, CROP_SIZE, 3), np.uint8)
+    visible, opening = np.zeros(length, bool), np.zeros(length, np.float32)
+    for crop in crops:
+        at = crop.index - first
+        pixels[at], visible[at], opening[at] = crop.pixels, crop.visible, crop.lip_opening
+    heard = min(length, max(0, len(sound) // 640 - first))
+    audio = np.clip(sound[first * 640 : (first + heard) * 640] * 32767, -32768, 32767).astype(np.int16)
+    return {
+        "crops": pixels[:heard], "audio": audio, "visible": visible[:heard], "lip_opening": opening[:heard],
+    }  # fmt: skip
+
+
+def _cached(cache: Path, clip: Clip) -> Path:
+    return cache / (clip.path + ".npz")
+
+
+def _prepare_into(cache: Path, folder: Path, clip: Clip) -> str:
+    target = _cached(cache, clip)
+    if target.exists():
+        return ""
+    try:
+        arrays = prepare_clip(folder / clip.path)
+        note = "" if arrays["visible"].any() else f"no usable face or no sound: {clip.path}"
+    except MediaError as error:
+        arrays, note = _on_one_grid([], np.zeros(0, np.float32)), f"{error}: {clip.path}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(".partial.npz")
+    np.savez(unfinished, **arrays)
+    unfinished.rename(target)
+    return note
+
+
+def prepare(folder: Path, cache: Path, workers: int) -> None:
+    """Fill ``cache`` with every clip of ``folder``; prints progress."""
+    clips = list_clips(folder)
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for done, note in enumerate(pool.imap_unordered(partial(_prepare_into, cache, folder), clips), 1):
+            if note:
+                print(note)
+            if done % 50 == 0 or done == len(clips):
+                print(f"prepared {done} of {len(clips)}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Turn clips into mouth crops and sound, kept in a cache.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of clips")
+    parser.add_argument("--cache", type=Path, default=Path("build/cache"))
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    arguments = parser.parse_args()
+    prepare(arguments.data, arguments.cache, arguments.workers)
