@@ -1,6 +1,7 @@
 """Sound in; log-mel and MFCC features, and where somebody speaks, out. Everything at 16 kHz mono."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -49,14 +50,17 @@ class SpeechActivity:
     def __init__(self) -> None:
         self._model = load_silero_vad()
 
-    def per_frame(self, pieces: Iterator[np.ndarray] | list[np.ndarray]) -> np.ndarray:
+    def per_frame(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
         """Speech probability, (T,) float32 in [0, 1], for every 40 ms of the sound in ``pieces``.
 
-        ``pieces``: consecutive (n,) float32 at 16 kHz. Not to be called from two threads at once.
+        ``pieces``: consecutive (n,) float32 at 16 kHz, read one by one. Safe to call from several threads.
         """
-        self._model.reset_states()
-        with torch.inference_mode():
-            chunks = [float(self._model(torch.from_numpy(c), SAMPLE_RATE)) for c in _equal_chunks(pieces)]
+        model = copy.deepcopy(self._model)
+        model.reset_states()
+        chunks = []
+        for chunk in equal_chunks(pieces, _VAD_SAMPLES):
+            with torch.inference_mode():
+                chunks.append(float(model(torch.from_numpy(chunk), SAMPLE_RATE)))
         if not chunks:
             return np.zeros(0, np.float32)
         centres = (np.arange(len(chunks)) + 0.5) * _VAD_SAMPLES
@@ -64,12 +68,13 @@ class SpeechActivity:
         return np.interp((np.arange(frames) + 0.5) * SAMPLES_PER_FRAME, centres, chunks).astype(np.float32)
 
 
-def _equal_chunks(pieces: Iterator[np.ndarray] | list[np.ndarray]) -> Iterator[np.ndarray]:
+def equal_chunks(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same sound in pieces of ``size`` samples, the last one filled up with zeros."""
     rest = np.zeros(0, np.float32)
     for piece in pieces:
         rest = np.concatenate([rest, piece])
-        whole = len(rest) // _VAD_SAMPLES * _VAD_SAMPLES
-        yield from rest[:whole].reshape(-1, _VAD_SAMPLES)
+        whole = len(rest) // size * size
+        yield from rest[:whole].reshape(-1, size)
         rest = rest[whole:]
     if len(rest):
-        yield np.pad(rest, (0, _VAD_SAMPLES - len(rest)))
+        yield np.pad(rest, (0, size - len(rest)))

@@ -1,0 +1,55 @@
+# The commands of this project; `make` alone lists them.
+
+HOST ?= 127.0.0.1
+PORT ?= 8000
+OUT ?= talk.mp4
+OFFSET_MS ?= 0
+MINUTES ?= 90
+CACHE ?= build/cache
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test sample train evaluate lint
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## install everything into .venv
+
+$(INSTALLED): requirements.txt pyproject.toml scripts/repair_torchaudio.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+		{ echo "Python 3.11 or 3.12 is needed; name one with PYTHON=..."; exit 1; }
+	@echo "Installing into .venv: once, a few minutes"
+	$(PYTHON) -m venv .venv
+	$(PIP) install torch==2.13.0
+	$(PIP) install --no-deps -r requirements.txt
+	$(PIP) install setuptools wheel
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(BIN)/python scripts/repair_torchaudio.py
+	@touch $(INSTALLED)
+
+serve: $(INSTALLED)  ## start the service on HOST:PORT
+	HOST=$(HOST) PORT=$(PORT) $(BIN)/python -m app
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## check style
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+sample: $(INSTALLED)  ## write a made talking face to OUT, its audio late by OFFSET_MS
+	$(BIN)/python -m model.sample --out $(OUT) --offset-ms $(OFFSET_MS)
+
+train: $(INSTALLED)  ## train both detectors and fit the verdict on DATA; run again to resume
+	@test -n "$(DATA)" || { echo "Say where the clips are: make train DATA=folder"; exit 1; }
+	$(BIN)/python -m model.training.train --data $(DATA) --cache $(CACHE) --minutes $(MINUTES)
+	$(BIN)/python -m model.training.train --data $(DATA) --cache $(CACHE) --detector seed --minutes 9
+	$(BIN)/python -m model.training.fit_verdict --data $(DATA) --cache $(CACHE)
+
+evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model card
+	@test -n "$(DATA)" || { echo "Say where the clips are: make evaluate DATA=folder"; exit 1; }
+	$(BIN)/python -m model.training.evaluate --data $(DATA) --cache $(CACHE)

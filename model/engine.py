@@ -1,0 +1,142 @@
+"""The detector as it is served: weights loaded, TorchScript-compiled, warmed up, on one device."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.audio import SpeechActivity
+from model.crops import CROP_SIZE
+from model.detector import CONTEXT, EMBEDDING, MAX_OFFSET, LipSyncDetector
+from model.media import SAMPLES_PER_FRAME
+from model.verdict import VerdictRule, load_rule
+from model.weights import load_weights
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+VERSION = "1.0.0"
+
+BATCH_FRAMES = 100
+"""Pictures, or 40 ms pieces of sound, that go through the detector at a time, apart from their context."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorInfo:
+    """What is loaded. ``weights``: file name to the first 12 hex digits of its SHA-256."""
+
+    name: str
+    version: str
+    device: str
+    weights: dict[str, str]
+    thresholds: dict[str, float]
+
+
+class Embedder:
+    """Embeds a sequence that comes piece by piece, as if it came at once, in bounded memory.
+
+    It works in batches that overlap by what an embedding can depend on.
+    """
+
+    def __init__(self, embed: Callable[[list[np.ndarray]], np.ndarray]) -> None:
+        self._embed = embed
+        self._waiting: list[np.ndarray] = []
+        self._context = 0
+        self._done: list[np.ndarray] = []
+
+    def push(self, item: np.ndarray) -> None:
+        """Add the next item of the sequence."""
+        self._waiting.append(item)
+        if len(self._waiting) == self._context + BATCH_FRAMES + CONTEXT:
+            end = self._context + BATCH_FRAMES
+            self._done.append(self._embed(self._waiting)[self._context : end])
+            self._waiting = self._waiting[end - CONTEXT :]
+            self._context = CONTEXT
+
+    def finish(self) -> np.ndarray:
+        """Embeddings of all items, (T, 256) float32."""
+        if len(self._waiting) > self._context:
+            self._done.append(self._embed(self._waiting)[self._context :])
+        return np.concatenate(self._done) if self._done else np.zeros((0, EMBEDDING), np.float32)
+
+
+class Detector:
+    """Embeds mouths and sound and compares them. One instance serves all threads of a process."""
+
+    def __init__(self, info: DetectorInfo, network: LipSyncDetector, rule: VerdictRule) -> None:
+        self.info = info
+        self.rule = rule
+        self._device = torch.device(info.device)
+        self._network = torch.jit.script(network.to(self._device).eval())
+        self._speech = SpeechActivity()
+
+    def mouth_embedder(self) -> "Embedder":
+        """For crops, (96, 96, 3) uint8 each, of one face in successive frames."""
+        return Embedder(lambda crops: self._embed_mouths(np.stack(crops)))
+
+    def sound_embedder(self) -> "Embedder":
+        """For successive 40 ms of sound, (640,) float32 each."""
+        return Embedder(lambda pieces: self._embed_sound(np.concatenate(pieces)))
+
+    def speech_per_frame(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
+        """Probability of speech for every 40 ms, see `SpeechActivity.per_frame`."""
+        return self._speech.per_frame(pieces)
+
+    def offset_similarity(self, video: np.ndarray, audio: np.ndarray) -> np.ndarray:
+        """(T, 31): each of T pictures with the sound 15 frames before it to 15 after it.
+
+        ``video`` (T, 256); ``audio`` (T + 30, 256). See `LipSyncDetector.offset_similarity`.
+        """
+        parts = [
+            self._offset_similarity(video[i : i + BATCH_FRAMES], audio[i : i + BATCH_FRAMES + 2 * MAX_OFFSET])
+            for i in range(0, len(video), BATCH_FRAMES)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, 2 * MAX_OFFSET + 1), np.float32)
+
+    def warm_up(self) -> None:
+        """Run everything once, so that the first request does not pay for compilation."""
+        for frames in (1, BATCH_FRAMES + 2 * CONTEXT, BATCH_FRAMES + 2 * CONTEXT):
+            video = self._embed_mouths(np.zeros((frames, CROP_SIZE, CROP_SIZE, 3), np.uint8))
+            self._embed_sound(np.zeros(frames * SAMPLES_PER_FRAME, np.float32))
+            self._offset_similarity(video, np.zeros((frames + 2 * MAX_OFFSET, EMBEDDING), np.float32))
+        self.speech_per_frame([np.zeros(SAMPLES_PER_FRAME, np.float32)])
+
+    @torch.inference_mode()
+    def _embed_mouths(self, crops: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2)[None].float() / 255
+        return _to_numpy(self._network.encode_video(pixels)[0])
+
+    @torch.inference_mode()
+    def _embed_sound(self, sound: np.ndarray) -> np.ndarray:
+        return _to_numpy(self._network.encode_audio(torch.from_numpy(sound).to(self._device)[None, None])[0])
+
+    @torch.inference_mode()
+    def _offset_similarity(self, video: np.ndarray, audio: np.ndarray) -> np.ndarray:
+        on_device = (torch.from_numpy(x).to(self._device)[None] for x in (video, audio))
+        return _to_numpy(self._network.offset_similarity(*on_device)[0])
+
+
+def load_detector(device: str | None = None, weights: Path = WEIGHTS) -> Detector:
+    """Load the default detector and its verdict rule, ready to serve.
+
+    ``device``: as PyTorch names it; CUDA when there is one, else CPU, when None. Raises FileNotFoundError
+    when a weights file is missing, RuntimeError when it is of another network.
+    """
+    network = LipSyncDetector()
+    digest = load_weights(network, weights / "lipsync.safetensors")
+    rule = load_rule(weights / "verdict.json")
+    info = DetectorInfo(
+        name="LipSyncDetector",
+        version=VERSION,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        weights={"lipsync.safetensors": digest},
+        thresholds={"real_below": rule.real_below, "fake_above": rule.fake_above},
+    )
+    detector = Detector(info, network, rule)
+    detector.warm_up()
+    return detector
+
+
+def _to_numpy(embedded: Tensor) -> np.ndarray:
+    return embedded.float().cpu().numpy()

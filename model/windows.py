@@ -1,0 +1,141 @@
+"""Similarity of mouth and voice at every instant and offset in; evidence for sliding windows out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.audio import SPEECH_THRESHOLD
+from model.detector import EMBEDDING, MAX_OFFSET
+from model.media import GRID_FPS
+
+MIN_USABLE_SHARE = 0.4
+"""Share of a window's pictures that must show the mouth while somebody speaks."""
+
+MIN_LIP_MOVEMENT = 0.004
+"""Standard deviation of the lip opening (see `model.crops`) below which a mouth is still."""
+
+SPEECH_MARGIN = 3
+"""Frames around speech that count as speech: lips move before and after the sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceEvidence:
+    """Everything about one face track that windows are made of, for frames ``first`` to ``first`` + T - 1.
+
+    ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
+    visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
+    """
+
+    track_id: int
+    first: int
+    similarity: np.ndarray
+    usable: np.ndarray
+    speech: np.ndarray
+    visible: np.ndarray
+    lip_opening: np.ndarray
+
+    @property
+    def offset_curve(self) -> np.ndarray:
+        """(31,): mean similarity over the usable frames, by offset."""
+        return self.similarity[self.usable].mean(0) if self.usable.any() else np.zeros(2 * MAX_OFFSET + 1)
+
+    @property
+    def offset(self) -> int:
+        """Constant offset of the track in frames; > 0: the sound is late."""
+        return int(self.offset_curve.argmax()) - MAX_OFFSET
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEvidence:
+    """One face in one window. Frames count from time zero.
+
+    ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
+    by offset, ``usable`` how many frames it is the mean of, ``offset`` the best one in frames,
+    ``track_offset`` that of the whole track.
+    """
+
+    track_id: int
+    start: int
+    end: int
+    speech: bool
+    note: str | None
+    curve: np.ndarray
+    usable: int
+    offset: int
+    track_offset: int
+
+    @property
+    def facts(self) -> np.ndarray:
+        """(3,): what the verdict rule looks at, of one window.
+
+        How alike mouth and voice are at the track's constant offset, within a frame; how much more alike
+        than at all offsets (log of the share of the exponentials, relative to chance); and whether the
+        window's own best offset is the track's, within a frame.
+        """
+        centre = self.track_offset + MAX_OFFSET
+        near = self.curve[max(0, centre - 1) : centre + 2]
+        contrast = np.log(np.exp(near - self.curve.max()).sum() / np.exp(self.curve - self.curve.max()).sum())
+        chance = np.log(len(near) / len(self.curve))
+        return np.array([near.max(), contrast - chance, abs(self.offset - self.track_offset) <= 1], np.float64)
+
+
+def speech_frames(probability: np.ndarray, frames: int) -> np.ndarray:
+    """(frames,) bool from the speech probability of every 40 ms, widened by `SPEECH_MARGIN`."""
+    speech = np.zeros(frames, bool)
+    heard = probability[:frames] > SPEECH_THRESHOLD
+    speech[: len(heard)] = heard
+    padded = np.pad(speech, SPEECH_MARGIN)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * SPEECH_MARGIN + 1).any(1)
+
+
+def aligned_sound(audio: np.ndarray, first: int, frames: int) -> np.ndarray:
+    """Audio embeddings (frames + 30, 256) from 15 frames before picture ``first`` on; zeros where there are none."""
+    around = np.zeros((frames + 2 * MAX_OFFSET, EMBEDDING), np.float32)
+    low, high = max(0, first - MAX_OFFSET), min(len(audio), first + frames + MAX_OFFSET)
+    if high > low:
+        around[low - first + MAX_OFFSET : high - first + MAX_OFFSET] = audio[low:high]
+    return around
+
+
+def window_starts(first: int, last: int, window_s: float, hop_s: float) -> list[int]:
+    """First frames of the windows wholly within frames ``first`` to ``last``, on a grid from time zero."""
+    length = window_frames(window_s)
+    steps = range(int(np.floor(first / GRID_FPS / hop_s)), int(np.ceil((last + 1) / GRID_FPS / hop_s)) + 1)
+    starts = dict.fromkeys(round(step * hop_s * GRID_FPS) for step in steps)
+    return [start for start in starts if first <= start and start + length - 1 <= last]
+
+
+def window_frames(window_s: float) -> int:
+    """Length of a window in frames of the grid."""
+    return max(1, round(window_s * GRID_FPS))
+
+
+def slide(face: FaceEvidence, window_s: float, hop_s: float) -> list[WindowEvidence]:
+    """Evidence of every window of a face track."""
+    last = face.first + len(face.similarity) - 1
+    length, offset = window_frames(window_s), face.offset
+    return [
+        _window(face, start, start + length, offset)
+        for start in window_starts(face.first, last, window_s, hop_s)
+    ]
+
+
+def _window(face: FaceEvidence, start: int, end: int, track_offset: int) -> WindowEvidence:
+    span = slice(start - face.first, end - face.first)
+    usable = face.usable[span]
+    speech = bool(face.speech[span].mean() >= MIN_USABLE_SHARE)
+    curve = face.similarity[span][usable].mean(0) if usable.any() else np.zeros(2 * MAX_OFFSET + 1)
+    return WindowEvidence(
+        face.track_id, start, end, speech, _note(face, span, speech), curve, int(usable.sum()),
+        int(curve.argmax()) - MAX_OFFSET, track_offset,
+    )  # fmt: skip
+
+
+def _note(face: FaceEvidence, span: slice, speech: bool) -> str | None:
+    if not speech:
+        return "no_speech"
+    if face.usable[span].mean() < MIN_USABLE_SHARE:
+        return "mouth_not_visible"
+    if face.lip_opening[span][face.visible[span]].std() < MIN_LIP_MOVEMENT:
+        return "mouth_still"
+    return None
