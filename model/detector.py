@@ -17,7 +17,7 @@ EMBEDDING = 256
 MAX_OFFSET = 15
 """Offsets are searched over this many frames of 40 ms to either side."""
 
-CONTEXT = 10
+CONTEXT = 11
 """Frames to either side that an embedding can depend on, in the wider of the two streams."""
 
 VIDEO_CHANNELS = (32, 48, 96, 160)

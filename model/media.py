@@ -139,7 +139,9 @@ class MediaFile:
                 container = av.open(
                     file, metadata_errors="replace", io_open=_refuse_other_files, buffer_size=READ_BYTES
                 )
-            except (FFmpegError, ValueError) as error:
+            except (FFmpegError, OSError, ValueError) as error:
+                if _begins_like_a_video(self._path):
+                    raise CorruptMedia("The file begins like a video but can't be opened: truncated or corrupt.") from error
                 raise NotMedia("The file is not a video in any known container.") from error
             with container:
                 names = set(container.format.name.split(","))
@@ -196,7 +198,7 @@ class MediaFile:
                     yield from packet.decode()
                 except FFmpegError:
                     self.damaged_packets += 1
-        except FFmpegError:
+        except (FFmpegError, OSError):
             self.damaged_packets += 1
 
     def _extend(self, end_s: float) -> None:
@@ -212,6 +214,15 @@ def load_audio(media: MediaFile) -> np.ndarray:
     """Whole audio of ``media``, (n,) float32 at 16 kHz; empty when there is none. For short files."""
     pieces = list(media.audio())
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+
+def _begins_like_a_video(path: Path) -> bool:
+    """By the first bytes of MP4 and MOV, Matroska and WebM, AVI, FLV, and MPEG program streams."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head[4:8] in (b"ftyp", b"moov", b"mdat") or (head[:4] == b"RIFF" and head[8:] == b"AVI ") or (
+        head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"\x00\x00\x01\xba"))
+    )
 
 
 def _refuse_other_files(url: str, flags: int, options: dict) -> None:

@@ -23,6 +23,7 @@ MIN_EVIDENCE_S = 1.0
 """Seconds of speech with a visible, moving mouth below which nothing is said."""
 
 NOTABLE_OFFSET_MS = 80
+SURE_OF_OFFSET = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def reasons_for(
         found.append(
             Reason("between_thresholds", f"The evidence points neither way (probability {probability:.2f}): {share}.")
         )
-    if verdict != "fake" and sync.offset_ms is not None and abs(sync.offset_ms) >= NOTABLE_OFFSET_MS:
+    sure = sync.confidence is not None and sync.confidence >= SURE_OF_OFFSET
+    if sure and sync.offset_ms is not None and abs(sync.offset_ms) >= NOTABLE_OFFSET_MS:
         late = "late" if sync.offset_ms > 0 else "early"
         found.append(
             Reason(

@@ -18,6 +18,9 @@ from model.training.prepare import PreparedClip
 CORPUS_POWER = 0.7
 """A corpus is drawn in proportion to its frames to this power: large ones more often, but not as much."""
 
+MIN_SPEED, MAX_SPEED = 0.88, 1.14
+"""Clips are played that much slower or faster, picture and sound alike."""
+
 NON_SPEECH_WEIGHT = 0.2
 MAX_LAG = 5
 """Sound is cut up to this many frames apart from the picture, lest the streams learn where a cut begins."""
@@ -54,9 +57,15 @@ class Sampler:
         self._chance = self._lengths * rarity
 
     def draw(self, size: int, frames: int) -> Batch:
-        """``size`` stretches of ``frames`` pictures, augmented, each of another clip."""
-        chance = np.where(self._lengths >= frames * 1.15 + 1, self._chance, 0.0)
-        chosen = self._rng.choice(len(self._clips), size, replace=False, p=chance / chance.sum())
+        """``size`` stretches of ``frames`` pictures, augmented, each of another clip if there are enough.
+
+        Raises ValueError when no clip is long enough.
+        """
+        chance = np.where(self._lengths >= frames * MAX_SPEED + 1, self._chance, 0.0)
+        if not chance.any():
+            raise ValueError(f"no clip has {frames * MAX_SPEED:.0f} frames")
+        enough = np.count_nonzero(chance) >= size
+        chosen = self._rng.choice(len(self._clips), size, replace=not enough, p=chance / chance.sum())
         cuts = [self._cut(self._clips[i], self._weights[i], frames) for i in chosen]
         mouths, sounds, lags, weights = (torch.stack(parts) for parts in zip(*cuts))
         mouths = augment_mouths(mouths.flatten(0, 1), frames, self._torch_rng).unflatten(0, (size, frames))
@@ -64,7 +73,7 @@ class Sampler:
         return Batch(mouths, augment_sounds(sounds, self._torch_rng)[:, None], lags, weights)
 
     def _cut(self, clip: PreparedClip, weights: np.ndarray, frames: int) -> tuple[Tensor, ...]:
-        speed = self._rng.uniform(0.88, 1.14)
+        speed = self._rng.uniform(MIN_SPEED, MAX_SPEED)
         room = len(clip.crops) - frames * speed
         start = self._rng.uniform(0, room)
         lag = int(self._rng.integers(-MAX_LAG, MAX_LAG + 1))

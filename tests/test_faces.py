@@ -1,0 +1,113 @@
+"""Faces are found, followed and cropped, on faces drawn by the product."""
+
+import cv2
+import numpy as np
+import pytest
+
+from model.crops import CROP_SIZE, MouthCropper, cut_mouth, lip_opening, mouth_geometry
+from model.faces import MAX_GAP, Face, FaceFinder, FaceTracker
+from model.sample import Pose, TalkingFace, portrait
+
+
+@pytest.fixture(scope="module")
+def talking() -> TalkingFace:
+    return TalkingFace(portrait(), size=(320, 376))
+
+
+@pytest.fixture(scope="module")
+def closed(talking) -> np.ndarray:
+    return talking.draw(0.0, 0.5)
+
+
+def follow(frames: list[np.ndarray], max_faces: int = 4) -> list[dict[int, Face | None]]:
+    with FaceFinder(max_faces) as finder:
+        tracker = FaceTracker(finder)
+        return [dict(tracker.update(index, frame)) for index, frame in enumerate(frames)]
+
+
+def seen(faces: dict[int, Face | None]) -> list[int]:
+    return sorted(track_id for track_id, face in faces.items() if face is not None)
+
+
+def test_one_face_is_one_track_while_it_moves(talking):
+    frames = [talking.draw(0.5, 0.5, pose=Pose(0.8 * t, 0.3 * t, 0.002 * t)) for t in range(25)]
+    assert [seen(faces) for faces in follow(frames)] == [[0]] * 25
+
+
+def test_two_faces_are_two_tracks_and_the_limit_holds(closed):
+    frames = [np.hstack([closed, closed[:, ::-1]])] * 3
+    assert [seen(faces) for faces in follow(frames)] == [[0, 1]] * 3
+    assert [seen(faces) for faces in follow(frames, max_faces=1)] == [[0]] * 3
+
+
+def test_a_face_that_is_briefly_away_comes_back_as_itself_and_later_as_another(closed):
+    covered = closed.copy()
+    covered[60:330, 40:280] = closed[60:330, 40:280].mean((0, 1))
+    tracks = follow([closed] * 3 + [covered] * 5 + [closed] * 5 + [covered] * (MAX_GAP + 3) + [closed] * 5)
+    assert seen(tracks[2]) == [0] and seen(tracks[5]) == []
+    assert 0 in tracks[5] and seen(tracks[12]) == [0]
+    assert seen(tracks[-1]) == [1]
+
+
+def test_a_cut_ends_the_track_even_if_the_next_face_is_in_the_same_place(closed):
+    other_shot = closed.copy()
+    other_shot[:60] = 255
+    other_shot[:, :50] = 255
+    other_shot[:, 270:] = 255
+    tracks = follow([closed] * 3 + [other_shot] * 3)
+    assert seen(tracks[2]) == [0] and seen(tracks[3]) == [1]
+
+
+def test_a_small_face_in_a_wide_picture_is_found(closed):
+    wide = np.full((720, 1280, 3), 90, np.uint8)
+    small = cv2.resize(closed, (120, 141), interpolation=cv2.INTER_AREA)
+    wide[300:441, 700:820] = small
+    assert seen(follow([wide] * 2)[1]) == [0]
+
+
+def test_no_face_no_track():
+    assert follow([np.full((240, 320, 3), 90, np.uint8)] * 5) == [{}] * 5
+
+
+def test_lip_opening_follows_the_mouth(talking):
+    shut, wide = (follow([talking.draw(opening, 0.5)])[0][0] for opening in (0.0, 1.0))
+    assert lip_opening(shut.landmarks) < 0.03 < 0.1 < lip_opening(wide.landmarks)
+
+
+def test_the_crop_is_the_same_however_the_picture_is_turned_and_scaled(closed):
+    face = follow([closed])[0][0]
+    straight = cut_mouth(closed, mouth_geometry(face.landmarks))
+    assert straight.shape == (CROP_SIZE, CROP_SIZE, 3)
+    for angle, scale in ((20, 1.0), (-35, 1.0), (0, 3.0), (15, 0.7)):
+        to = cv2.getRotationMatrix2D((160, 188), angle, scale)
+        to[:, 2] += 600 - np.array([160, 188])
+        turned = cv2.warpAffine(closed, to, (1200, 1200))
+        points = face.landmarks @ to[:, :2].T + to[:, 2]
+        crop = cut_mouth(turned, mouth_geometry(points.astype(np.float32)))
+        assert np.abs(crop.astype(int) - straight).mean() < 6, (angle, scale)
+
+
+def test_crops_come_two_frames_late_one_for_each_frame_and_say_what_is_not_visible(closed):
+    face = follow([closed])[0][0]
+    cropper = MouthCropper()
+    assert cropper.push(0, closed, None) == []
+    counts, crops = [], []
+    for index in range(1, 8):
+        ready = cropper.push(index, closed, None if index == 4 else face)
+        counts.append(len(ready))
+        crops += ready
+    crops += cropper.finish()
+    assert counts == [0, 0, 1, 1, 1, 1, 1]
+    assert [crop.index for crop in crops] == list(range(1, 8))
+    assert [crop.visible for crop in crops] == [True, True, True, False, True, True, True]
+
+
+def test_a_profile_and_a_tiny_face_are_not_visible(closed):
+    face = follow([closed])[0][0]
+    for changed in (
+        Face(face.landmarks, yaw_deg=70.0, roll_deg=0.0),
+        Face(face.landmarks * 0.1, yaw_deg=0.0, roll_deg=0.0),
+    ):
+        cropper = MouthCropper()
+        cropper.push(0, closed, changed)
+        assert [crop.visible for crop in cropper.finish()] == [False]
