@@ -81,9 +81,10 @@ class FaceFinder:
         if cut:
             self._release(self._followers)
         faces = [face for follower in self._followers if (face := follower.follow(rgb))]
-        self._release([follower for follower in self._followers if follower.lost])
+        lost = [follower for follower in self._followers if follower.lost]
+        self._release(lost)
         self._until_search -= 1
-        if self._until_search < 0 or cut:
+        if self._until_search < 0 or cut or lost:
             faces += self._search(rgb, faces)
             self._until_search = SEARCH_EVERY if faces else SEARCH_EVERY_WITHOUT_FACE
         return faces
