@@ -62,7 +62,7 @@ class VerdictRule:
 
     def sync(self, windows: Sequence[WindowEvidence]) -> Sync:
         """Constant offset of windows with evidence, and how sure it is."""
-        curve = np.average([w.curve for w in windows], axis=0, weights=[w.usable for w in windows])
+        curve = np.average([w.curve for w in windows], axis=0, weights=[w.usable.sum() for w in windows])
         chance = np.exp(self.sharpness * (curve - curve.max()))
         best = int(curve.argmax())
         near = chance[max(0, best - 1) : best + 2].sum() / chance.sum()
@@ -98,8 +98,8 @@ def frames_to_ms(frames: int) -> int:
 
 
 def evidence_s(windows: Sequence[WindowEvidence]) -> float:
-    """Seconds of video that windows with evidence cover, overlaps counted once."""
-    covered = {frame for window in windows for frame in range(window.start, window.end)}
+    """Seconds of speech with the mouth in view that windows cover, overlaps counted once."""
+    covered = {frame for window in windows for frame in (window.start + np.flatnonzero(window.usable)).tolist()}
     return len(covered) / GRID_FPS
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from model.audio import SPEECH_THRESHOLD
 from model.detector import EMBEDDING, MAX_OFFSET
@@ -50,7 +51,7 @@ class WindowEvidence:
     """One face in one window. Frames count from time zero.
 
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
-    by offset, ``usable`` how many frames it is the mean of, ``offset`` the best one in frames,
+    by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
     ``track_offset`` that of the whole track.
     """
 
@@ -60,7 +61,7 @@ class WindowEvidence:
     speech: bool
     note: str | None
     curve: np.ndarray
-    usable: int
+    usable: np.ndarray
     offset: int
     track_offset: int
 
@@ -84,8 +85,7 @@ def speech_frames(probability: np.ndarray, frames: int) -> np.ndarray:
     speech = np.zeros(frames, bool)
     heard = probability[:frames] > SPEECH_THRESHOLD
     speech[: len(heard)] = heard
-    padded = np.pad(speech, SPEECH_MARGIN)
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * SPEECH_MARGIN + 1).any(1)
+    return binary_dilation(speech, iterations=SPEECH_MARGIN)
 
 
 def aligned_sound(audio: np.ndarray, first: int, frames: int) -> np.ndarray:
@@ -126,7 +126,7 @@ def _window(face: FaceEvidence, start: int, end: int, track_offset: int) -> Wind
     speech = bool(face.speech[span].mean() >= MIN_USABLE_SHARE)
     curve = face.similarity[span][usable].mean(0) if usable.any() else np.zeros(2 * MAX_OFFSET + 1)
     return WindowEvidence(
-        face.track_id, start, end, speech, _note(face, span, speech), curve, int(usable.sum()),
+        face.track_id, start, end, speech, _note(face, span, speech), curve, usable,
         int(curve.argmax()) - MAX_OFFSET, track_offset,
     )  # fmt: skip
 

@@ -96,7 +96,8 @@ def _logistic(groups: Sequence[tuple[int, float, list[tuple[str, np.ndarray]]]])
 def _sharpness(true: Sequence[Judged]) -> float:
     """Makes softmax(sharpness x curve) the probability of an offset, for segments whose offset is about 0."""
     curves = np.array([
-        np.average([w.curve for w in part.windows], axis=0, weights=[w.usable for w in part.windows]) for part in true
+        np.average([w.curve for w in part.windows], axis=0, weights=[w.usable.sum() for w in part.windows])
+        for part in true
     ])  # fmt: skip
 
     def loss(log_sharpness: float) -> float:

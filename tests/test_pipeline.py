@@ -1,0 +1,125 @@
+"""Whole videos, made by the product, through the whole path with the shipped weights."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from model import Detector, analyze, load_detector
+from model.sample import make_sample
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load_detector()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("videos")
+
+
+def rewrite(source: Path, target: Path, *, picture=None, sound=None, keep_sound: bool = True) -> Path:
+    """Copy a video with each picture (H, W, 3) and the whole sound (n,) changed by a function."""
+    with av.open(str(source)) as video:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    with av.open(str(source)) as video:
+        waves = [frame.to_ndarray()[0] for frame in video.decode(audio=0)]
+    wave = np.concatenate(waves)
+    if picture:
+        pictures = [picture(index, rgb.copy()) for index, rgb in enumerate(pictures)]
+    with av.open(str(target), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": "20", "preset": "veryfast"})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        audio = out.add_stream("aac", rate=48_000, layout="mono") if keep_sound else None
+        for rgb in pictures:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+        out.mux(stream.encode())
+        if audio is not None:
+            frame = av.AudioFrame.from_ndarray((sound(wave) if sound else wave)[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, 0
+            out.mux(audio.encode(frame))
+            out.mux(audio.encode())
+    return target
+
+
+@pytest.fixture(scope="module")
+def talk(folder) -> Path:
+    make_sample(folder / "talk.mp4", seconds=5, seed=1)
+    return folder / "talk.mp4"
+
+
+@pytest.mark.parametrize("offset_ms", [0, 200, -240])
+def test_the_offset_that_was_put_in_is_found(detector: Detector, folder, offset_ms):
+    make_sample(folder / "offset.mp4", offset_ms=offset_ms, seed=2)
+    answer = analyze(folder / "offset.mp4", detector)
+    assert answer.sync.offset_ms == pytest.approx(offset_ms, abs=80)
+    assert answer.verdict != "fake"
+    assert 0 <= answer.fake_probability <= 1
+
+
+def test_every_part_of_the_answer_is_there_and_agrees(detector: Detector, talk):
+    answer = analyze(talk, detector, window_s=1.0, hop_s=0.4)
+    assert [track.track_id for track in answer.tracks] == [0]
+    track = answer.tracks[0]
+    assert track.windows == len(answer.windows) == 11
+    assert [w.start_s for w in answer.windows] == pytest.approx(np.arange(11) * 0.4)
+    assert (track.start_s, track.end_s) == (0.0, 5.0)
+    left, top, width, height = track.box
+    assert 100 < left < 250 and 100 < width < 250 and 150 < height < 300 and top > 0
+    assert track.speaking_share > 0.8
+    assert any(window.speech for window in answer.windows)
+    for window in answer.windows:
+        known = window.note is None
+        assert known == (window.sync_score is not None) == (window.fake_probability is not None)
+    assert answer.media.duration_s == pytest.approx(5, abs=0.1)
+    assert (answer.media.width, answer.media.height, answer.media.fps) == (512, 600, 25.0)
+    assert (answer.media.video_codec, answer.media.audio_codec, answer.media.sample_rate) == ("h264", "aac", 48_000)
+    timing = answer.timing_ms
+    assert 0 < timing.media + timing.faces + timing.detector <= timing.total
+
+
+def test_the_same_file_gives_the_same_answer(detector: Detector, talk):
+    first, again = analyze(talk, detector), analyze(talk, detector)
+    assert (first.windows, first.fake_probability) == (again.windows, again.fake_probability)
+
+
+def codes(answer) -> set[str]:
+    assert answer.verdict == "inconclusive" and answer.fake_probability is None
+    assert answer.sync.offset_ms is None and answer.sync.confidence is None
+    return {reason.code for reason in answer.reasons}
+
+
+def test_what_can_not_be_judged_is_inconclusive_with_a_reason(detector: Detector, talk, folder):
+    def rewritten(name: str, **changes):
+        return analyze(rewrite(talk, folder / name, **changes), detector)
+
+    assert codes(rewritten("mute.mp4", keep_sound=False)) == {"no_audio"}
+    assert codes(rewritten("silent.mp4", sound=np.zeros_like)) == {"no_speech"}
+    assert codes(rewritten("grey.mp4", picture=lambda i, rgb: np.full_like(rgb, 90))) == {"no_face"}
+
+    def half_a_second(wave: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(len(wave)) < 0.7 * 48_000, wave, 0).astype(np.float32)
+
+    assert codes(rewritten("word.mp4", sound=half_a_second)) == {"too_little_speech"}
+    with av.open(str(talk)) as video:
+        still = next(video.decode(video=0)).to_ndarray(format="rgb24")
+    assert codes(rewritten("still.mp4", picture=lambda i, rgb: still)) == {"mouth_still"}
+
+
+def test_the_face_that_speaks_is_judged(detector: Detector, talk, folder):
+    with av.open(str(talk)) as video:
+        still = next(video.decode(video=0)).to_ndarray(format="rgb24")
+    path = rewrite(talk, folder / "two.mp4", picture=lambda i, rgb: np.hstack([still, rgb]))
+    answer = analyze(path, detector)
+    shares = {("right" if track.box[0] > 512 else "left"): track.speaking_share for track in answer.tracks}
+    assert shares["right"] > 0.8 and shares["left"] < 0.2
+    assert answer.sync.offset_ms == pytest.approx(0, abs=80)
+
+
+@pytest.mark.parametrize("parameter", [{"window_s": 0.1}, {"hop_s": 0}, {"max_faces": 0}, {"window_s": float("nan")}])
+def test_parameters_out_of_range_are_refused(detector: Detector, talk, parameter):
+    with pytest.raises(ValueError, match=next(iter(parameter))):
+        analyze(talk, detector, **parameter)

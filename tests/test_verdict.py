@@ -1,0 +1,117 @@
+"""Windows say what they know and no more; the verdict follows from them."""
+
+import numpy as np
+import pytest
+
+from model.detector import EMBEDDING, MAX_OFFSET
+from model.results import Sync
+from model.verdict import Logistic, VerdictRule, evidence_s, load_rule, reasons_for, save_rule
+from model.windows import FaceEvidence, aligned_sound, slide, speech_frames, window_starts
+
+RULE = VerdictRule(
+    out_of_sync=Logistic((-0.3, -1.0, -1.0), 2.0),
+    fake=Logistic((0.0, -2.0, -4.0), 5.0),
+    sharpness=3.0,
+    real_below=0.4,
+    fake_above=0.8,
+)
+
+
+def face(offsets: list[int | None], *, usable: bool = True, speech: bool = True, moving: bool = True) -> FaceEvidence:
+    """A face whose similarity peaks at ``offsets``, one a frame; None: nowhere."""
+    rng = np.random.default_rng(0)
+    similarity = rng.normal(0, 0.3, (len(offsets), 2 * MAX_OFFSET + 1))
+    for frame, offset in enumerate(offsets):
+        if offset is not None:
+            similarity[frame, MAX_OFFSET + offset] += 6
+    ones = np.ones(len(offsets), bool)
+    opening = rng.uniform(0, 0.2, len(offsets)) if moving else np.full(len(offsets), 0.05)
+    return FaceEvidence(0, 0, similarity, ones & usable & speech, ones & speech, ones & usable, opening)
+
+
+def wandering(frames: int) -> list[int | None]:
+    return [int(k) for k in np.repeat(np.random.default_rng(1).integers(-15, 16, frames // 25), 25)]
+
+
+@pytest.mark.parametrize("late", [-6, 0, 5])
+def test_a_constant_offset_is_found_and_is_no_sign_of_a_fake(late):
+    evidence = face([late] * 100)
+    windows = slide(evidence, 1.0, 0.2)
+    assert evidence.offset == late and {w.offset for w in windows} == {late}
+    sync = RULE.sync(windows)
+    assert sync.offset_ms == 40 * late and sync.confidence > 0.95
+    assert RULE.verdict(RULE.fake_probability(windows)) == "real"
+    assert all(RULE.sync_score(w) > 0.9 for w in windows)
+
+
+def test_a_wandering_and_an_absent_peak_are_signs_of_a_fake():
+    for offsets in (wandering(250), [None] * 250):
+        windows = slide(face(offsets), 1.0, 0.2)
+        assert RULE.verdict(RULE.fake_probability(windows)) == "fake"
+        assert np.mean([RULE.sync_score(w) for w in windows]) < 0.5
+
+
+def test_reasons_name_the_evidence():
+    def codes(offsets: list[int | None], sync: Sync) -> list[str]:
+        windows = slide(face(offsets), 1.0, 0.2)
+        probability = RULE.fake_probability(windows)
+        return [r.code for r in reasons_for(RULE.verdict(probability), probability, sync, windows)]
+
+    assert codes([0] * 100, Sync(0, 0.99)) == ["in_sync"]
+    assert codes([5] * 100, Sync(200, 0.99)) == ["in_sync", "constant_offset"]
+    assert codes([5] * 100, Sync(200, 0.4)) == ["in_sync"]
+    assert codes(wandering(250), Sync(0, 0.1)) == ["wandering_offset", "low_sync"]
+
+
+@pytest.mark.parametrize(
+    ("state", "note"),
+    [
+        ({"speech": False}, "no_speech"),
+        ({"usable": False}, "mouth_not_visible"),
+        ({"moving": False}, "mouth_still"),
+        ({}, None),
+    ],
+)
+def test_windows_without_evidence_say_why(state, note):
+    assert {w.note for w in slide(face([0] * 50, **state), 1.0, 0.2)} == {note}
+
+
+@pytest.mark.parametrize(
+    ("window_s", "hop_s", "expected"),
+    [(1.0, 0.2, 21), (1.0, 1.0, 5), (0.2, 0.04, 121), (5.0, 0.2, 1), (6.0, 0.2, 0)],
+)
+def test_windows_slide_as_asked(window_s, hop_s, expected):
+    windows = slide(face([0] * 125), window_s, hop_s)
+    assert len(windows) == expected
+    assert all(w.end - w.start == round(window_s * 25) for w in windows)
+    assert [w.start for w in windows] == [round(i * hop_s * 25) for i in range(expected)]
+
+
+def test_windows_of_a_late_track_lie_on_the_grid_of_the_video():
+    assert window_starts(7, 60, 1.0, 0.2) == [10, 15, 20, 25, 30, 35]
+
+
+def test_evidence_counts_overlapping_windows_once():
+    assert evidence_s(slide(face([0] * 50), 1.0, 0.2)) == 2.0
+    assert evidence_s([]) == 0.0
+
+
+def test_sound_is_aligned_with_the_pictures_and_zero_where_there_is_none():
+    audio = np.arange(1, 41, dtype=np.float32)[:, None] * np.ones((1, EMBEDDING), np.float32)
+    assert aligned_sound(audio, 0, 10)[MAX_OFFSET, 0] == 1
+    assert aligned_sound(audio, 20, 10)[0, 0] == 20 - MAX_OFFSET + 1
+    assert (aligned_sound(audio, 0, 10)[:MAX_OFFSET] == 0).all()
+    assert (aligned_sound(audio, 35, 20)[MAX_OFFSET + 5 :] == 0).all()
+    assert (aligned_sound(audio[:0], 0, 5) == 0).all()
+
+
+def test_speech_is_widened_a_little_and_absent_beyond_the_sound():
+    probability = np.zeros(20, np.float32)
+    probability[10] = 0.9
+    speech = speech_frames(probability, 30)
+    assert speech.nonzero()[0].tolist() == list(range(7, 14)) and len(speech) == 30
+
+
+def test_a_rule_survives_a_round_trip(tmp_path):
+    save_rule(RULE, tmp_path / "rule.json")
+    assert load_rule(tmp_path / "rule.json") == RULE
