@@ -32,6 +32,12 @@ LENGTHS = (20, 28, 44)
 SOFT_TARGET = (0.1, 0.8, 0.1)
 """An instant is mostly itself and a little its neighbours: labels are not exact to a frame."""
 
+PRIOR = (0.04, 0.16, 0.6, 0.16, 0.04)
+"""How likely a clip's sound is 2 or 1 frames early, in time, 1 or 2 frames late, before looking."""
+
+TRUST = 8.0
+"""How many independent pictures' worth of evidence a stretch gives about its offset."""
+
 WINDOW = 5
 PEAK_RATE = {"lipsync": 2e-3, "seed": 5e-4}
 WARM_UP = 0.03
@@ -82,18 +88,34 @@ class ContrastiveLoss(nn.Module):
         with torch.autocast(batch.mouths.device.type, torch.bfloat16):
             video, audio = detector.encode_video(batch.mouths), detector.encode_audio(batch.sounds)
         cosine = torch.einsum("btd,csd->btcs", video, audio)
-        target = _same_instant(batch)
-        weight = batch.weight * (target.sum(2) > 0)
-        instants = _instant_loss(cosine * detector.log_scale.exp(), target, weight)
         own = cosine.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        target = _aligned(own.detach() * detector.log_scale.detach().exp(), batch)
+        weight = batch.weight * (target.sum(2) > 0.99)
+        instants = _instant_loss(cosine * detector.log_scale.exp(), target, weight)
         windows = _window_loss(own * self.log_window_scale.exp(), target, weight)
         return instants + windows + 0.3 * _decision_loss(detector, video.detach(), audio.detach(), batch)
 
 
-def _same_instant(batch: Batch) -> Tensor:
-    """(B, T, S): 1 where sound s of a clip belongs to picture t of it."""
+def _aligned(logits: Tensor, batch: Batch) -> Tensor:
+    """(B, T, S): probability that sound s of a clip belongs to picture t of it.
+
+    Real files are muxed a frame or two off. Each clip's own offset is taken as unknown, with `PRIOR`, and
+    inferred from how well its pictures and sounds fit at each (an expectation step, as in Dempster et al.
+    1977), so that a file which is off does not teach what is wrong. ``logits`` (B, T, S): similarities.
+    """
+    reach = len(PRIOR) // 2
+    chance = F.log_softmax(logits, 2)
+    candidates = torch.stack([_same_instant(batch, late) for late in range(-reach, reach + 1)], 1)
+    weight = batch.weight[:, None] * candidates.sum(3)
+    fit = ((candidates * chance[:, None]).sum(3) * weight).sum(2) / (weight.sum(2) + 1e-6)
+    belief = torch.softmax(TRUST * fit + torch.tensor(PRIOR, device=fit.device).log(), 1)
+    return (belief[:, :, None, None] * candidates).sum(1)
+
+
+def _same_instant(batch: Batch, late: int) -> Tensor:
+    """(B, T, S): 1 where sound s of a clip belongs to picture t of it, if its sound is late by that many frames."""
     frames = torch.arange(batch.mouths.shape[1], device=batch.lag.device)
-    return (frames[None, :, None] == frames[None, None, :] + batch.lag[:, None, None]).float()
+    return (frames[None, :, None] + late == frames[None, None, :] + batch.lag[:, None, None]).float()
 
 
 def _instant_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -116,7 +138,7 @@ def _window_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         return torch.stack([x[:, i : i + length, i : i + length] for i in range(WINDOW)]).mean(0)
 
     logits, target = mean_along_time(logits), mean_along_time(target)
-    weight = weight.unfold(1, WINDOW, 1).mean(2) * (target.sum(2) > 0.99)
+    weight = weight.unfold(1, WINDOW, 1).mean(2) * (target.sum(2) > 0.95)
     loss = -(F.log_softmax(logits, 2) * target).sum(2)
     return (loss * weight).sum() / (weight.sum() + 1e-6)
 

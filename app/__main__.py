@@ -1,0 +1,31 @@
+"""``python -m app``: serve, as the environment says, until SIGTERM or Ctrl-C."""
+
+import logging
+import logging.config
+import os
+import sys
+
+from pydantic import ValidationError
+
+from app.logs import log_config
+from app.main import create_app
+from app.server import Server
+from app.settings import Settings, explain
+
+
+def main() -> None:
+    """Run the service in this process."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit(explain(error))
+    logging.config.dictConfig(log_config(settings.log_level))
+    server = Server(create_app(settings))
+    server.run()
+    if server.cut_short:
+        logging.getLogger("app").error("stopped before everything was answered")
+        os._exit(1)  # a running analysis can't be ended, and an orderly exit would wait for it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The service put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anyio import create_task_group
+from fastapi import FastAPI
+
+from app.middleware import EarlyAnswer, RequestContext
+from app.problems import ProblemDocument, documented, handle_problems
+from app.routers import analyze as analyze_router
+from app.routers import health
+from app.schemas import EXAMPLE
+from app.service import Analyze, Load, Service
+from app.settings import Settings
+from model import analyze, load_detector
+from model.engine import VERSION
+
+DESCRIPTION = """
+Tells whether the lips in a talking-face video belong to its voice. Send a video to `POST /v1/analyze`.
+
+Times are in seconds after the first picture unless their name ends in `_ms`; probabilities are from 0 to 1.
+Errors are `application/problem+json` (RFC 9457), told apart by `code`.
+"""
+
+
+class App(FastAPI):
+    """FastAPI whose OpenAPI document has what FastAPI leaves out: the schema of problems, and null in examples."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document."""
+        document = super().openapi()
+        schemas = document["components"]["schemas"]
+        schemas["Problem"] = ProblemDocument.model_json_schema()
+        schemas["AnalysisResponse"]["examples"] = [EXAMPLE]
+        return document
+
+
+def create_app(settings: Settings | None = None, load: Load = load_detector, analyze: Analyze = analyze) -> FastAPI:
+    """The service as an ASGI application; ``settings`` are from the environment if not given.
+
+    It accepts connections while ``load(device)`` runs in the background. ``analyze`` is called as
+    `model.analyze` is.
+    """
+    settings = settings or Settings()
+    service = Service(settings, load, analyze)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with create_task_group() as background:
+            background.start_soon(service.load)
+            yield
+            background.cancel_scope.cancel()
+
+    app = App(
+        title="Lip-sync deepfake detector",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        responses=documented("not_found", "method_not_allowed", "internal_error"),
+    )
+    app.state.settings = settings
+    app.state.service = service
+    app.add_middleware(RequestContext)
+    app.add_middleware(EarlyAnswer)
+    handle_problems(app)
+    app.include_router(analyze_router.router)
+    app.include_router(health.router)
+    return app

@@ -1,0 +1,151 @@
+"""What can go wrong with a request: one table, and the `application/problem+json` (RFC 9457) made of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from app.logs import REQUEST_ID
+from model import MediaError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of problem. ``detail``: what is said unless the occasion says it better."""
+
+    status: int
+    title: str
+    detail: str
+    retry_after_s: int | None = None
+
+
+KINDS = {
+    "malformed_request": Kind(
+        400, "Malformed request", "The body is not well-formed multipart/form-data: it ends before its last boundary."
+    ),
+    "missing_file": Kind(400, "No file", "The form has no field 'file'. Send the video as that field."),
+    "duplicate_field": Kind(400, "Field sent twice", "The form has the field 'file' more than once. Send one video."),
+    "unknown_field": Kind(
+        400, "Unknown field", "The form has a field 'files'; known are file, window_s, hop_s, max_faces."
+    ),
+    "empty_file": Kind(400, "Empty file", "The file has no bytes."),
+    "not_found": Kind(404, "Not found", "There is nothing at this address. See /docs."),
+    "method_not_allowed": Kind(405, "Method not allowed", "This address does not take this method. See /docs."),
+    "upload_stalled": Kind(408, "Upload stalled", "No byte of the body came for 30 s. Send the request again."),
+    "upload_too_large": Kind(
+        413, "Upload too large", "The video is larger than the limit of 512 MiB. Send a shorter part of it."
+    ),
+    "unsupported_content_type": Kind(
+        415, "Unsupported content type", "The request must be multipart/form-data, not application/json."
+    ),
+    "not_media": Kind(415, "Not a media file", "The file is not a video in any known container."),
+    "no_video_stream": Kind(422, "No video stream", "The file has no video stream (a cover picture does not count)."),
+    "corrupt_media": Kind(
+        422,
+        "Corrupt video",
+        "No picture of the video stream can be decoded: the file is truncated or corrupt.",
+    ),
+    "too_long": Kind(422, "Video too long", "The video is longer than the limit of 600 s. Send a shorter part of it."),
+    "resolution_too_high": Kind(
+        422,
+        "Resolution too high",
+        "The picture has more than 9437184 pixels. Send the video at a lower resolution.",
+    ),
+    "media_error": Kind(422, "Video can't be analysed", "The video can't be analysed."),
+    "invalid_parameter": Kind(422, "Invalid parameter", "hop_s: Input should be greater than or equal to 0.04."),
+    "internal_error": Kind(
+        500, "Internal error", "The service failed; its log has the cause, under this request's id."
+    ),
+    "busy": Kind(503, "Busy", "As many videos are waiting as the service accepts. Try again later.", 10),
+    "starting": Kind(503, "Starting", "The detector is being loaded. Try again in a moment.", 3),
+    "load_failed": Kind(503, "Out of order", "The detector could not be loaded; the log has the cause.", 60),
+    "draining": Kind(503, "Shutting down", "The service is stopping and takes no new videos.", 10),
+}
+
+
+class Problem(Exception):
+    """Ends a request with the answer that ``code`` has in `KINDS`."""
+
+    def __init__(self, code: str, detail: str | None = None) -> None:
+        self.code = code
+        self.kind = KINDS[code]
+        self.detail = detail or self.kind.detail
+        super().__init__(f"{code}: {self.detail}")
+
+    def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
+        """The answer, for the request at hand; ``headers`` go with it."""
+        document = describe(self.code, self.detail, REQUEST_ID.get())
+        headers = dict(headers or {})
+        if self.kind.retry_after_s is not None:
+            headers["Retry-After"] = str(self.kind.retry_after_s)
+        return JSONResponse(document.model_dump(), self.kind.status, headers, MEDIA_TYPE)
+
+
+class ProblemDocument(BaseModel):
+    """Why there is no answer (RFC 9457)."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str = Field(description="URI that names the kind of problem: urn:problem-type:lipsync: and the code.")
+    title: str = Field(description="The kind of problem, in words; always the same for one code.")
+    status: int = Field(description="HTTP status, as in the response's first line.")
+    detail: str = Field(description="What is wrong this time, and what to do about it; for people.")
+    code: str = Field(description="The kind of problem, for programs; codes do not change.")
+    request_id: str = Field(description="Names this request in the service's log.")
+
+
+def describe(code: str, detail: str, request_id: str) -> ProblemDocument:
+    """The document for a problem of kind ``code``."""
+    kind = KINDS[code]
+    return ProblemDocument(
+        type=f"urn:problem-type:lipsync:{code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        code=code,
+        request_id=request_id,
+    )
+
+
+def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's ``responses`` of an operation that may end with these problems, an example each."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        kind = KINDS[code]
+        response = responses.setdefault(
+            kind.status,
+            {
+                "description": "",
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        response["description"] = "; ".join(filter(None, [response["description"], kind.title]))
+        example = describe(code, kind.detail, "5f0c1d7e9b3a").model_dump()
+        response["content"][MEDIA_TYPE]["examples"][code] = {"summary": kind.title, "value": example}
+        if kind.retry_after_s is not None:
+            response["headers"] = {
+                "Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}
+            }
+    return responses
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Answer what the routes raise."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(MediaError)
+    async def media_problem(request: Request, error: MediaError) -> JSONResponse:
+        return Problem(error.code, str(error)).response()
+
+    @app.exception_handler(HTTPException)
+    async def routing_problem(request: Request, error: HTTPException) -> JSONResponse:
+        code = "not_found" if error.status_code == 404 else "method_not_allowed"
+        return Problem(code).response(error.headers)

@@ -1,0 +1,182 @@
+"""The multipart form of a request in; one temporary file and checked parameters out.
+
+The file's bytes go straight from the socket to disk: frameworks' form parsers would write them twice and look
+at the size afterwards. File names are never looked at.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import AsyncFile, NamedTemporaryFile, current_time, fail_after
+from fastapi import Request
+from pydantic import ValidationError
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+
+from app.problems import Problem
+from app.schemas import Parameters
+from app.settings import MIB, Settings
+
+FILE_FIELD = "file"
+MAX_FIELD_BYTES = 64
+MAX_FORM_BYTES = 1 << 16
+"""How much larger than its file a form may be."""
+
+WRITE_BYTES = 1 << 20
+"""How much is gathered before a thread writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A received form. The file at ``path`` is there as long as `receive_upload` says."""
+
+    path: Path
+    parameters: Parameters
+
+
+@asynccontextmanager
+async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[Upload]:
+    """Read the whole body; the file is gone after the ``async with``, however that ends.
+
+    Raises Problem as soon as something is wrong with the form, ClientDisconnect when the client hangs up.
+    """
+    form = _Form(_boundary(request), settings.max_upload_mb)
+    if int(request.headers.get("content-length", 0)) > settings.max_upload_bytes + MAX_FORM_BYTES:
+        raise _too_large(settings.max_upload_mb)
+    async with NamedTemporaryFile(prefix="lipsync-", dir=str(settings.temp_dir)) as file:
+        try:
+            with fail_after(settings.upload_idle_s) as patience:
+                async for chunk in request.stream():
+                    form.feed(chunk)
+                    await _write(form, file, WRITE_BYTES)
+                    patience.deadline = current_time() + settings.upload_idle_s
+        except TimeoutError:
+            waited = f"No byte of the body came for {settings.upload_idle_s:g} s. Send the request again."
+            raise Problem("upload_stalled", waited) from None
+        await _write(form, file, 1)
+        await file.flush()
+        yield Upload(Path(str(file.name)), form.finish())
+
+
+async def _write(form: "_Form", file: AsyncFile[bytes], at_least: int) -> None:
+    if len(form.unwritten) >= at_least:
+        await file.write(form.unwritten)
+        form.unwritten = bytearray()
+
+
+def _boundary(request: Request) -> bytes:
+    content_type, options = parse_options_header(request.headers.get("content-type"))
+    if not content_type:
+        raise Problem("malformed_request", "The request has no Content-Type. Send multipart/form-data.")
+    if content_type != b"multipart/form-data":
+        name = content_type.decode("latin-1")
+        raise Problem("unsupported_content_type", f"The request must be multipart/form-data, not {name}.")
+    if not options.get(b"boundary"):
+        raise Problem("malformed_request", "The Content-Type has no boundary.")
+    return options[b"boundary"]
+
+
+def _too_large(max_mb: int) -> Problem:
+    return Problem(
+        "upload_too_large", f"The video is larger than the limit of {max_mb} MiB. Send a shorter part of it."
+    )
+
+
+class _Form:
+    """Takes a form apart as it comes. ``unwritten``: bytes of the file for the caller to write and clear."""
+
+    def __init__(self, boundary: bytes, max_mb: int) -> None:
+        self.unwritten = bytearray()
+        self._parameters = Parameters()
+        self._max_mb = max_mb
+        self._form_bytes = self._file_bytes = 0
+        self._seen: dict[str, bytearray] = {}
+        self._complete = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._add_header_name,
+                    "on_header_value": self._add_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._name_part,
+                    "on_part_data": self._add_data,
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise Problem("malformed_request", f"The Content-Type is wrong: {error}.") from error
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+        self._form_bytes += len(chunk)
+        if self._form_bytes > self._max_mb * MIB + MAX_FORM_BYTES:
+            raise _too_large(self._max_mb)
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            wrong = f"The body is not well-formed multipart/form-data: {error}."
+            raise Problem("malformed_request", wrong) from error
+
+    def finish(self) -> Parameters:
+        """The parameters, once the body has ended."""
+        if not self._complete:
+            raise Problem("malformed_request")
+        if FILE_FIELD not in self._seen:
+            raise Problem("missing_file")
+        if not self._file_bytes:
+            raise Problem("empty_file")
+        return self._parameters
+
+    def _begin_part(self) -> None:
+        self._header_name, self._header_value = bytearray(), bytearray()
+        self._disposition = b""
+
+    def _add_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _add_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = bytes(self._header_value)
+        self._header_name, self._header_value = bytearray(), bytearray()
+
+    def _name_part(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        known = (FILE_FIELD, *Parameters.model_fields)
+        if self._name not in known:
+            unknown = f"The form has a field {self._name[:40]!r}; known are {', '.join(known)}."
+            raise Problem("unknown_field", unknown)
+        if self._name in self._seen:
+            raise Problem("duplicate_field", f"The form has the field {self._name!r} more than once.")
+        self._seen[self._name] = bytearray()
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == FILE_FIELD:
+            self._file_bytes += end - start
+            if self._file_bytes > self._max_mb * MIB:
+                raise _too_large(self._max_mb)
+            self.unwritten += memoryview(data)[start:end]
+        elif len(self._seen[self._name]) + end - start > MAX_FIELD_BYTES:
+            raise Problem("invalid_parameter", f"{self._name}: longer than {MAX_FIELD_BYTES} bytes.")
+        else:
+            self._seen[self._name] += data[start:end]
+
+    def _end_part(self) -> None:
+        given = {name: bytes(value).decode("utf-8", "replace") for name, value in self._seen.items()}
+        try:
+            self._parameters = Parameters.model_validate(given)
+        except ValidationError as error:
+            wrong = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
+            raise Problem("invalid_parameter", f"{wrong}.") from error
+
+    def _end(self) -> None:
+        self._complete = True
