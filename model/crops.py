@@ -136,7 +136,9 @@ def _shrunk_around(
     reach = int(np.hypot(*per_pixel) * CROP_SIZE * 0.75) + factor
     height, width = rgb.shape[:2]
     left, top = (int(np.clip(c - reach, 0, size - factor)) for c, size in zip(centre, (width, height)))
-    right, bottom = (int(np.clip(c + reach, low + factor, size)) for c, low, size in zip(centre, (left, top), (width, height)))
+    right, bottom = (
+        int(np.clip(c + reach, low + factor, size)) for c, low, size in zip(centre, (left, top), (width, height))
+    )
     part = rgb[top:bottom, left:right]
     size = (max(1, part.shape[1] // factor), max(1, part.shape[0] // factor))
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)

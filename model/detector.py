@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.audio import MEL_PER_FRAME, N_MELS, N_MFCC, SpeechFeatures
-from model.media import SAMPLES_PER_FRAME
 
 EMBEDDING = 256
 MAX_OFFSET = 15
@@ -100,9 +99,7 @@ class VideoStream(nn.Module):
         self.stem_frames = STEM_FRAMES
         self.stem = nn.Conv2d(4 * STEM_FRAMES, stem, 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(stem)
-        self.blocks = nn.Sequential(
-            *(SpatialBlock(before, after) for before, after in zip((stem, *widths), widths))
-        )
+        self.blocks = nn.Sequential(*(SpatialBlock(before, after) for before, after in zip((stem, *widths), widths)))
         side = VIDEO_SIZE // 2 ** (1 + len(widths))
         self.to_frame = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(widths[-1] * side**2, EMBEDDING))
         self.time = TemporalHead()

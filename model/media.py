@@ -122,7 +122,7 @@ class MediaFile:
             position = 0
             for time_s, samples in self._timed_samples(container, stream):
                 gap = round(time_s * SAMPLE_RATE) - position
-                if 0 < position and abs(gap) < AUDIO_JITTER_S * SAMPLE_RATE:
+                if position > 0 and abs(gap) < AUDIO_JITTER_S * SAMPLE_RATE:
                     gap = 0
                 self._extend((position + max(gap, 0) + len(samples)) / SAMPLE_RATE)
                 if gap > 0:
@@ -141,7 +141,9 @@ class MediaFile:
                 )
             except (FFmpegError, OSError, ValueError) as error:
                 if _begins_like_a_video(self._path):
-                    raise CorruptMedia("The file begins like a video but can't be opened: truncated or corrupt.") from error
+                    raise CorruptMedia(
+                        "The file begins like a video but can't be opened: truncated or corrupt."
+                    ) from error
                 raise NotMedia("The file is not a video in any known container.") from error
             with container:
                 names = set(container.format.name.split(","))
@@ -220,8 +222,10 @@ def _begins_like_a_video(path: Path) -> bool:
     """By the first bytes of MP4 and MOV, Matroska and WebM, AVI, FLV, and MPEG program streams."""
     with open(path, "rb") as file:
         head = file.read(12)
-    return head[4:8] in (b"ftyp", b"moov", b"mdat") or (head[:4] == b"RIFF" and head[8:] == b"AVI ") or (
-        head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"\x00\x00\x01\xba"))
+    return (
+        head[4:8] in (b"ftyp", b"moov", b"mdat")
+        or (head[:4] == b"RIFF" and head[8:] == b"AVI ")
+        or (head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"\x00\x00\x01\xba")))
     )
 
 

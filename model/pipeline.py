@@ -170,9 +170,7 @@ class _Followed:
         self._opening.append(crop.lip_opening)
 
 
-def speaking_windows(
-    windows: Mapping[int, Sequence[WindowEvidence]], detector: Detector
-) -> dict[int, WindowEvidence]:
+def speaking_windows(windows: Mapping[int, Sequence[WindowEvidence]], detector: Detector) -> dict[int, WindowEvidence]:
     """By first frame of a window: that of the face which best explains the voice, if any mouth moves to it."""
     best: dict[int, WindowEvidence] = {}
     for window in chain.from_iterable(windows.values()):

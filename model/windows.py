@@ -114,10 +114,7 @@ def slide(face: FaceEvidence, window_s: float, hop_s: float) -> list[WindowEvide
     """Evidence of every window of a face track."""
     last = face.first + len(face.similarity) - 1
     length, offset = window_frames(window_s), face.offset
-    return [
-        _window(face, start, start + length, offset)
-        for start in window_starts(face.first, last, window_s, hop_s)
-    ]
+    return [_window(face, start, start + length, offset) for start in window_starts(face.first, last, window_s, hop_s)]
 
 
 def _window(face: FaceEvidence, start: int, end: int, track_offset: int) -> WindowEvidence:

@@ -86,7 +86,9 @@ def test_an_embedding_depends_on_nothing_beyond_its_context():
             assert 30 - CONTEXT <= changed.min() < 30 < changed.max() <= 30 + CONTEXT
 
 
-@pytest.mark.parametrize("frames", [1, CONTEXT, BATCH_FRAMES + CONTEXT - 1, BATCH_FRAMES + CONTEXT, 2 * BATCH_FRAMES + 37])
+@pytest.mark.parametrize(
+    "frames", [1, CONTEXT, BATCH_FRAMES + CONTEXT - 1, BATCH_FRAMES + CONTEXT, 2 * BATCH_FRAMES + 37]
+)
 def test_embedding_a_stream_equals_embedding_it_at_once(frames):
     detector = unlike_new(LipSyncDetector())
     sound = torch.randn(1, 1, frames * SAMPLES_PER_FRAME) * 0.1

@@ -59,7 +59,10 @@ def test_clips_are_listed_from_a_manifest_or_from_the_folders(tmp_path):
     for path in ("real/lrs3/ann/1.mp4", "fake/wav2lip/bob__1.mp4"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).touch()
-    expected = [Clip("fake/wav2lip/bob__1.mp4", True, "wav2lip", "bob"), Clip("real/lrs3/ann/1.mp4", False, "lrs3", "ann")]
+    expected = [
+        Clip("fake/wav2lip/bob__1.mp4", True, "wav2lip", "bob"),
+        Clip("real/lrs3/ann/1.mp4", False, "lrs3", "ann"),
+    ]
     assert list_clips(tmp_path) == expected
     rows = [f"{c.path},{'fake' if c.fake else 'real'},{c.identity}" for c in expected]
     (tmp_path / "manifest.csv").write_text("\n".join(["path,label,identity", *rows]))
@@ -89,7 +92,7 @@ def test_few_clips_are_enough_and_too_short_ones_are_refused():
 def test_augmenting_keeps_range_and_time():
     rng = torch.Generator().manual_seed(0)
     mouths = augment_mouths(torch.rand(40, 1, 64, 64), 20, rng)
-    assert mouths.shape == (40, 1, 64, 64) and 0 <= mouths.min() and mouths.max() <= 1
+    assert mouths.shape == (40, 1, 64, 64) and mouths.min() >= 0 and mouths.max() <= 1
     sounds = torch.zeros(64, 16_000)
     sounds[:, 8_000:8_400] = 0.8 * torch.randn(64, 400)
     begins = augment_sounds(sounds, rng).abs()
@@ -149,7 +152,7 @@ def test_a_run_resumes_where_it_was(tmp_path):
 
 def test_accuracy_of_an_untrained_detector_is_chance_and_of_a_late_clip_its_lateness():
     torch.manual_seed(0)
-    frames = {k: v for k, v in window_offsets(SeedLipSyncDetector(), clip(), 5).items()}
+    frames = dict(window_offsets(SeedLipSyncDetector(), clip(), 5).items())
     assert set(frames) == {5, 15, 25} and all(len(offsets) == 5 for offsets in frames.values())
     assert all(np.abs(offsets).max() <= 15 for offsets in frames.values())
     assert sync_accuracy(LipSyncDetector(), [clip(seed=i, identity=str(i)) for i in range(3)])[5] < 0.5
@@ -198,7 +201,9 @@ def test_moving_the_sound_of_a_trial_cuts_both_ends_and_pads_nothing():
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
-@pytest.mark.skipif(not (DATA / "manifest.csv").exists(), reason=f"needs real clips in {DATA}, which are not in the product")
+@pytest.mark.skipif(
+    not (DATA / "manifest.csv").exists(), reason=f"needs real clips in {DATA}, which are not in the product"
+)
 def test_real_clips_of_unknown_people_are_in_sync():
     from model import analyze, load_detector
 

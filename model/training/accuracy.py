@@ -21,9 +21,7 @@ WINDOW_FRAMES = (5, 15, 25)
 Context = Literal["shared", "strict"]
 
 
-def sync_accuracy(
-    detector: nn.Module, clips: Sequence[PreparedClip], windows_per_clip: int = 40
-) -> dict[int, float]:
+def sync_accuracy(detector: nn.Module, clips: Sequence[PreparedClip], windows_per_clip: int = 40) -> dict[int, float]:
     """Share of windows that are right, mean over identities, by window length in frames."""
     by_identity: dict[int, dict[str, list[np.ndarray]]] = {frames: {} for frames in WINDOW_FRAMES}
     for clip in clips:
@@ -105,10 +103,12 @@ def _shared(detector: LipSyncDetector, clip: PreparedClip, windows: int) -> dict
 
 def _strict(detector: nn.Module, clip: PreparedClip, windows: int) -> dict[int, np.ndarray]:
     sound = sound_of(clip)
-    return {
-        frames: np.array([_strict_offset(detector, clip, sound, s, frames) for s in window_starts(clip, frames, windows)], int)
-        for frames in WINDOW_FRAMES
-    }  # fmt: skip
+
+    def offsets(frames: int) -> list[int]:
+        starts = window_starts(clip, frames, windows).tolist()
+        return [_strict_offset(detector, clip, sound, start, frames) for start in starts]
+
+    return {frames: np.array(offsets(frames), int) for frames in WINDOW_FRAMES}
 
 
 def _strict_offset(detector: nn.Module, clip: PreparedClip, sound: Tensor, start: int, frames: int) -> int:

@@ -125,9 +125,7 @@ def augment_mouths(mouths: Tensor, frames: int, rng: torch.Generator) -> Tensor:
     shift = every_frame(uniform(-0.12, 0.12, 2)) + 0.012 * torch.randn(len(mouths), 2, generator=rng)
     cos, sin = scale * turn.cos(), scale * turn.sin()
     turned = torch.stack([torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)], 1)
-    grid = F.affine_grid(
-        torch.cat([every_frame(turned), shift[:, :, None]], 2), list(mouths.shape), False
-    )
+    grid = F.affine_grid(torch.cat([every_frame(turned), shift[:, :, None]], 2), list(mouths.shape), False)
     mouths = F.grid_sample(mouths, grid, padding_mode="border", align_corners=False)
 
     light, contrast, tint = uniform(-0.2, 0.2, 1, 1, 1), uniform(0.6, 1.4, 1, 1, 1), uniform(0.9, 1.1, channels, 1, 1)

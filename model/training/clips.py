@@ -72,8 +72,7 @@ def _sides(corpus: str, identities: set[str]) -> dict[str, Split]:
         tests = (len(ordered) + 1) // 2
         vals = len(ordered) - tests
     return {
-        name: "test" if rank < tests else "val" if rank < tests + vals else "train"
-        for rank, name in enumerate(ordered)
+        name: "test" if rank < tests else "val" if rank < tests + vals else "train" for rank, name in enumerate(ordered)
     }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.detector import MAX_OFFSET, LipSyncDetector
+from model.detector import LipSyncDetector
 from model.engine import WEIGHTS, Detector, load_detector
 from model.media import GRID_FPS, SAMPLES_PER_FRAME
 from model.seed_detector import SeedLipSyncDetector
@@ -76,7 +76,9 @@ def _text(figure: Figure) -> str:
     return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f}, n={figure.identities})"
 
 
-def evaluate(detectors: dict[str, nn.Module], served: Detector, real: list[PreparedClip], made: list[PreparedClip]) -> Report:
+def evaluate(
+    detectors: dict[str, nn.Module], served: Detector, real: list[PreparedClip], made: list[PreparedClip]
+) -> Report:
     """All figures, for test clips of real people and generated ones."""
     report = Report()
     places = {
@@ -96,7 +98,9 @@ def evaluate(detectors: dict[str, nn.Module], served: Detector, real: list[Prepa
         for name, detector in detectors.items():
             _tampering(report, place, name, detector, places[place])
         _verdicts(report, place, served, [embedded[c.clip.path] for c in places[place]])
-    _generated(report, served, [embedded[c.clip.path] for c in places["in the wild"]], [embedded[c.clip.path] for c in made])
+    _generated(
+        report, served, [embedded[c.clip.path] for c in places["in the wild"]], [embedded[c.clip.path] for c in made]
+    )
     return report
 
 
@@ -148,7 +152,9 @@ def _tampering(report: Report, place: str, name: str, detector: nn.Module, clips
         report.add(section, name, column, auc_over_identities(true, swapped))
 
 
-def _other_voice(clips: Sequence[PreparedClip], same: bool, clip: PreparedClip, start: int) -> tuple[PreparedClip, int] | None:
+def _other_voice(
+    clips: Sequence[PreparedClip], same: bool, clip: PreparedClip, start: int
+) -> tuple[PreparedClip, int] | None:
     others = [
         other for other in clips
         if other is not clip and other.clip.corpus == clip.clip.corpus
@@ -158,7 +164,8 @@ def _other_voice(clips: Sequence[PreparedClip], same: bool, clip: PreparedClip, 
 
 
 def _logit_scores(
-    detector: nn.Module, clips: Sequence[PreparedClip],
+    detector: nn.Module,
+    clips: Sequence[PreparedClip],
     voice: Callable[[PreparedClip, int], tuple[PreparedClip, int] | None],
 ) -> dict[str, list[float]]:
     """In-sync logit of 1 s windows with the sound that ``voice`` chooses, by identity."""
@@ -189,13 +196,17 @@ def _verdicts(report: Report, place: str, served: Detector, clips: Sequence[Embe
     for kind in kinds:
         _shares(report, section, kind, served, scores[kind])
         if "speech" in kind and scores[kind]:
-            report.add(section, kind, "AUC against real", auc_over_identities(_known(scores[kind]), _known(scores["real"])))
+            report.add(
+                section, kind, "AUC against real", auc_over_identities(_known(scores[kind]), _known(scores["real"]))
+            )
 
 
 def _generated(report: Report, served: Detector, real: Sequence[EmbeddedClip], made: Sequence[EmbeddedClip]) -> None:
     section = "Verdict: generated video (no generated video was used to train the detector)"
     true = _probabilities(served, real)
-    methods = {"all": list(made)} | {m: [c for c in made if c.clip.corpus == m] for m in sorted({c.clip.corpus for c in made})}
+    methods = {"all": list(made)} | {
+        m: [c for c in made if c.clip.corpus == m] for m in sorted({c.clip.corpus for c in made})
+    }
     for method, clips in methods.items():
         scores = _probabilities(served, clips)
         _shares(report, section, method, served, scores)

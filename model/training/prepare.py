@@ -82,8 +82,6 @@ def _cached(cache: Path, clip: Clip) -> Path:
 
 def _prepare_into(cache: Path, folder: Path, clip: Clip) -> str:
     target = _cached(cache, clip)
-    if target.exists():
-        return ""
     try:
         arrays = prepare_clip(folder / clip.path)
         note = "" if arrays["visible"].any() else f"no usable face or no sound: {clip.path}"
@@ -97,8 +95,10 @@ def _prepare_into(cache: Path, folder: Path, clip: Clip) -> str:
 
 
 def prepare(folder: Path, cache: Path, workers: int) -> None:
-    """Fill ``cache`` with every clip of ``folder``; prints progress."""
-    clips = list_clips(folder)
+    """Fill ``cache`` with every clip of ``folder`` that it lacks; prints progress."""
+    clips = [clip for clip in list_clips(folder) if not _cached(cache, clip).exists()]
+    if not clips:
+        return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for done, note in enumerate(pool.imap_unordered(partial(_prepare_into, cache, folder), clips), 1):
             if note:

@@ -163,9 +163,7 @@ def seed_loss(detector: SeedLipSyncDetector, batch: Batch) -> Tensor:
         source = (i + 1) % len(batch.mouths) if swapped else i
         begin = span.shifted if out_of_sync and not swapped else span.sound
         pictures.append(batch.mouths[i, span.picture : span.picture + span.length])
-        sounds.append(
-            batch.sounds[source, :, begin * SAMPLES_PER_FRAME : (begin + span.length) * SAMPLES_PER_FRAME]
-        )
+        sounds.append(batch.sounds[source, :, begin * SAMPLES_PER_FRAME : (begin + span.length) * SAMPLES_PER_FRAME])
         labels.append(int(out_of_sync))
     with torch.autocast(batch.mouths.device.type, torch.bfloat16):
         logits = detector(torch.stack(pictures), torch.stack(sounds)).float()
