@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio.transforms as T
-from silero_vad import load_silero_vad
 from torch import Tensor, nn
 
 from model.media import SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -48,7 +47,7 @@ class SpeechActivity:
     """Probability of speech over time (Silero VAD, MIT licence; its weights ship in its package)."""
 
     def __init__(self) -> None:
-        self._model = load_silero_vad()
+        self._model = _load_vad()
 
     def per_frame(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
         """Speech probability, (T,) float32 in [0, 1], for every 40 ms of the sound in ``pieces``.
@@ -66,6 +65,14 @@ class SpeechActivity:
         centres = (np.arange(len(chunks)) + 0.5) * _VAD_SAMPLES
         frames = len(chunks) * _VAD_SAMPLES // SAMPLES_PER_FRAME
         return np.interp((np.arange(frames) + 0.5) * SAMPLES_PER_FRAME, centres, chunks).astype(np.float32)
+
+
+def _load_vad() -> nn.Module:
+    threads = torch.get_num_threads()
+    from silero_vad import load_silero_vad  # this import sets the threads of the whole process to one
+
+    torch.set_num_threads(threads)
+    return load_silero_vad()
 
 
 def equal_chunks(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

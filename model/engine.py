@@ -13,7 +13,7 @@ from model.crops import CROP_SIZE
 from model.detector import CONTEXT, EMBEDDING, MAX_OFFSET, LipSyncDetector
 from model.media import SAMPLES_PER_FRAME
 from model.verdict import VerdictRule, load_rule
-from model.weights import load_weights
+from model.weights import digest, load_weights
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 VERSION = "1.0.0"
@@ -124,13 +124,14 @@ def load_detector(device: str | None = None, weights: Path = WEIGHTS) -> Detecto
     when a weights file is missing, RuntimeError when it is of another network.
     """
     network = LipSyncDetector()
-    digest = load_weights(network, weights / "lipsync.safetensors")
-    rule = load_rule(weights / "verdict.json")
+    parameters, numbers = weights / "lipsync.safetensors", weights / "verdict.json"
+    loaded = {parameters.name: load_weights(network, parameters), numbers.name: digest(numbers)}
+    rule = load_rule(numbers)
     info = DetectorInfo(
         name="LipSyncDetector",
         version=VERSION,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        weights={"lipsync.safetensors": digest},
+        weights=loaded,
         thresholds={"real_below": rule.real_below, "fake_above": rule.fake_above},
     )
     detector = Detector(info, network, rule)

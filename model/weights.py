@@ -27,4 +27,9 @@ def load_weights(detector: nn.Module, path: Path) -> str:
     """
     state: dict[str, torch.Tensor] = load_file(path)
     detector.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})
+    return digest(path)
+
+
+def digest(path: Path) -> str:
+    """First 12 hex digits of the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -1,5 +1,8 @@
 """The detectors are what they are said to be, scripted or not, streamed or at once."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -150,3 +153,8 @@ def test_weights_survive_a_round_trip_and_foreign_ones_are_refused(tmp_path):
         load_weights(SeedLipSyncDetector(), tmp_path / "a.safetensors")
     with pytest.raises(FileNotFoundError):
         load_weights(again, tmp_path / "none.safetensors")
+
+
+def test_speech_activity_leaves_the_threads_of_the_process_alone():
+    probe = "import torch; n = torch.get_num_threads(); from model.audio import SpeechActivity; SpeechActivity(); "
+    subprocess.run([sys.executable, "-c", probe + "assert torch.get_num_threads() == n"], check=True)

@@ -28,7 +28,7 @@ from model.training.trials import EmbeddedClip, embed, face_evidence, segments, 
 from model.verdict import MIN_EVIDENCE_S, evidence_s
 from model.weights import load_weights
 
-WINDOWS_PER_CLIP, STRICT_WINDOWS_PER_CLIP = 60, 8
+WINDOWS_PER_CLIP, STRICT_WINDOWS_PER_CLIP = 60, 4
 SHIFT_FRAMES = 5
 PEERS = (
     ("IC-SyncNet, LRS2 / LRS3, 5 frames (hundreds of hours of training)", "96.5 % / 93.8 %"),
