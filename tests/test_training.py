@@ -16,7 +16,7 @@ from model.training.batches import Batch, Sampler, augment_mouths, augment_sound
 from model.training.clips import NEVER_TRAIN, TRAIN_ONLY, Clip, list_clips, split_clips
 from model.training.prepare import PreparedClip
 from model.training.statistics import auc, auc_over_identities, mean_over_identities
-from model.training.train import ContrastiveLoss, new_run, seed_loss
+from model.training.train import ContrastiveLoss, SeedLoss, new_run
 from model.training.trials import EmbeddedClip, segments
 
 
@@ -108,11 +108,11 @@ def test_grey_and_small_is_what_the_detector_makes_of_a_crop():
 def test_both_losses_fall_when_trained_on_a_few_clips():
     clips = [clip(str(i), seed=i) for i in range(6)]
     for name in ("lipsync", "seed"):
-        run, loss_of = new_run(name, torch.device("cpu"))
+        run = new_run(name, torch.device("cpu"))
         batch = Sampler(clips, seed=0).draw(6, 20)
         losses = []
         for _ in range(4):
-            loss = loss_of(run.detector, batch)
+            loss = run.loss(run.detector, batch)
             run.optimizer.zero_grad()
             loss.backward()
             run.optimizer.step()
@@ -135,18 +135,23 @@ def test_the_loss_is_least_when_mouth_and_voice_agree():
     right = ContrastiveLoss()(Told(), Batch(truth, heard, lag, weight))
     wrong = ContrastiveLoss()(Told(), Batch(truth, heard, -lag, weight))
     assert right < 0.6 * wrong
-    assert seed_loss(SeedLipSyncDetector(), Sampler([clip()], seed=0).draw(4, 20)).isfinite()
+    assert SeedLoss()(SeedLipSyncDetector(), Sampler([clip()], seed=0).draw(4, 20)).isfinite()
 
 
-def test_a_run_resumes_where_it_was(tmp_path):
-    run, _ = new_run("seed", torch.device("cpu"))
+@pytest.mark.parametrize("name", ["lipsync", "seed"])
+def test_a_run_resumes_where_it_was(tmp_path, name):
+    run = new_run(name, torch.device("cpu"))
     run.step, run.minutes = 7, 1.5
     run.save(tmp_path / "run.pt")
-    again, _ = new_run("seed", torch.device("cpu"))
-    torch.nn.init.zeros_(again.detector.classifier[0].weight)
+    again = new_run(name, torch.device("cpu"))
+    for parameter in [*again.detector.parameters(), *again.loss.parameters()]:
+        torch.nn.init.zeros_(parameter)
     again.restore(tmp_path / "run.pt")
     assert (again.step, again.minutes) == (7, 1.5)
-    assert torch.equal(again.detector.classifier[0].weight, run.detector.classifier[0].weight)
+    pairs = zip(
+        [*run.detector.parameters(), *run.loss.parameters()], [*again.detector.parameters(), *again.loss.parameters()]
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)
     assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
 
 

@@ -7,7 +7,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +44,15 @@ WARM_UP = 0.03
 EMA_DECAY = 0.998
 
 
+PARTS = ("detector", "loss", "averaged", "optimizer")
+
+
 @dataclass(slots=True)
 class Run:
     """Everything that a resumed training needs."""
 
     detector: nn.Module
+    loss: nn.Module
     averaged: AveragedModel
     optimizer: torch.optim.Optimizer
     step: int = 0
@@ -57,20 +61,16 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write all of it in one go, so that an interrupt never leaves half a file."""
-        state = {
-            "detector": self.detector.state_dict(), "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "step": self.step, "minutes": self.minutes,
-            "history": self.history,
-        }  # fmt: skip
+        state: dict[str, object] = {name: getattr(self, name).state_dict() for name in PARTS}
+        state |= {"step": self.step, "minutes": self.minutes, "history": self.history}
         torch.save(state, path.with_suffix(".partial"))
         path.with_suffix(".partial").rename(path)
 
     def restore(self, path: Path) -> None:
         """Go on where ``path`` was written."""
         state = torch.load(path, weights_only=True)
-        self.detector.load_state_dict(state["detector"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state[name])
         self.step, self.minutes, self.history = state["step"], state["minutes"], state["history"]
 
 
@@ -155,19 +155,23 @@ def _decision_loss(detector: LipSyncDetector, video: Tensor, audio: Tensor, batc
     return F.cross_entropy(logits, labels, weight=torch.tensor([2.0, 1.0], device=logits.device))
 
 
-def seed_loss(detector: SeedLipSyncDetector, batch: Batch) -> Tensor:
+class SeedLoss(nn.Module):
     """Cross-entropy on windows in sync (one half), shifted and with another clip's sound (a quarter each)."""
-    pictures, sounds, labels = [], [], []
-    for i, span in enumerate(_spans(batch)):
-        out_of_sync, swapped = i % 2 == 1, i % 4 == 3
-        source = (i + 1) % len(batch.mouths) if swapped else i
-        begin = span.shifted if out_of_sync and not swapped else span.sound
-        pictures.append(batch.mouths[i, span.picture : span.picture + span.length])
-        sounds.append(batch.sounds[source, :, begin * SAMPLES_PER_FRAME : (begin + span.length) * SAMPLES_PER_FRAME])
-        labels.append(int(out_of_sync))
-    with torch.autocast(batch.mouths.device.type, torch.bfloat16):
-        logits = detector(torch.stack(pictures), torch.stack(sounds)).float()
-    return F.cross_entropy(logits, torch.tensor(labels, device=logits.device))
+
+    def forward(self, detector: SeedLipSyncDetector, batch: Batch) -> Tensor:
+        pictures, sounds, labels = [], [], []
+        for i, span in enumerate(_spans(batch)):
+            out_of_sync, swapped = i % 2 == 1, i % 4 == 3
+            source = (i + 1) % len(batch.mouths) if swapped else i
+            begin = span.shifted if out_of_sync and not swapped else span.sound
+            pictures.append(batch.mouths[i, span.picture : span.picture + span.length])
+            sounds.append(
+                batch.sounds[source, :, begin * SAMPLES_PER_FRAME : (begin + span.length) * SAMPLES_PER_FRAME]
+            )
+            labels.append(int(out_of_sync))
+        with torch.autocast(batch.mouths.device.type, torch.bfloat16):
+            logits = detector(torch.stack(pictures), torch.stack(sounds)).float()
+        return F.cross_entropy(logits, torch.tensor(labels, device=logits.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +213,16 @@ def batches(sampler: Sampler) -> Iterator[Batch]:
             yield sampler.draw(FRAMES_PER_STEP // length, length)
 
 
-def new_run(name: str, device: torch.device) -> tuple[Run, Callable[[nn.Module, Batch], Tensor]]:
-    """A detector by name, untrained, with its optimizer and its loss."""
+def new_run(name: str, device: torch.device) -> Run:
+    """A detector by name, untrained, with its loss and its optimizer."""
     torch.manual_seed(0)
-    detector = (LipSyncDetector() if name == "lipsync" else SeedLipSyncDetector()).to(device)
-    loss = ContrastiveLoss().to(device) if name == "lipsync" else seed_loss
-    parameters = list(detector.parameters()) + (list(loss.parameters()) if isinstance(loss, nn.Module) else [])
-    detector.to(memory_format=torch.channels_last)
+    detector: nn.Module = LipSyncDetector() if name == "lipsync" else SeedLipSyncDetector()
+    loss: nn.Module = ContrastiveLoss() if name == "lipsync" else SeedLoss()
+    detector.to(device, memory_format=torch.channels_last)
+    loss.to(device)
     averaged = AveragedModel(detector, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
-    return Run(detector, averaged, torch.optim.AdamW(parameters, weight_decay=0.02)), loss
+    optimizer = torch.optim.AdamW([*detector.parameters(), *loss.parameters()], weight_decay=0.02)
+    return Run(detector, loss, averaged, optimizer)
 
 
 def train(data: Path, cache: Path, name: str, minutes: float, checkpoint: Path, weights: Path) -> None:
@@ -225,7 +230,7 @@ def train(data: Path, cache: Path, name: str, minutes: float, checkpoint: Path, 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     split = {side: [c for c in clips if not c.fake] for side, clips in split_clips(list_clips(data)).items()}
     held_out = load_prepared(split["val"], cache)
-    run, loss_of = new_run(name, device)
+    run = new_run(name, device)
     if checkpoint.exists():
         run.restore(checkpoint)
         print(f"resumed at step {run.step}, {run.minutes:.1f} min")
@@ -236,7 +241,7 @@ def train(data: Path, cache: Path, name: str, minutes: float, checkpoint: Path, 
     for batch in batches(sampler):
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(run.minutes / minutes, PEAK_RATE[name])
-        losses.append(_step(run, loss_of, batch, device))
+        losses.append(_step(run, batch, device))
         run.minutes += (time.monotonic() - started) / 60
         started = time.monotonic()
         finished = run.minutes >= minutes
@@ -249,10 +254,10 @@ def train(data: Path, cache: Path, name: str, minutes: float, checkpoint: Path, 
             break
 
 
-def _step(run: Run, loss_of: Callable[[nn.Module, Batch], Tensor], batch: Batch, device: torch.device) -> float:
+def _step(run: Run, batch: Batch, device: torch.device) -> float:
     run.detector.train()
     batch = Batch(*(getattr(batch, name).to(device) for name in Batch.__slots__))
-    loss = loss_of(run.detector, batch)
+    loss = run.loss(run.detector, batch)
     run.optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(run.detector.parameters(), 5.0)
