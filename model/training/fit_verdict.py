@@ -72,7 +72,10 @@ def _windows_of(parts: Sequence[Judged]) -> list[tuple[str, np.ndarray]]:
 
 
 def _logistic(groups: Sequence[tuple[int, float, list[tuple[str, np.ndarray]]]]) -> Logistic:
-    """Logistic regression; a group is its label, its whole weight, and (identity, facts) of its members."""
+    """Logistic regression; a group is its label, its whole weight, and (identity, facts) of its members.
+
+    No weight may be above 0: a better match never makes a video more suspicious.
+    """
     facts, labels, weights = [], [], []
     for label, weight, members in groups:
         counts = Counter(identity for identity, _ in members)
@@ -88,7 +91,8 @@ def _logistic(groups: Sequence[tuple[int, float, list[tuple[str, np.ndarray]]]])
         z = scaled @ p[:-1] + p[-1]
         return float((w * (np.logaddexp(0, z) - y * z)).sum() + PENALTY * (p[:-1] ** 2).sum())
 
-    found = minimize(loss, np.zeros(x.shape[1] + 1)).x
+    never_suspicious = [(None, 0.0)] * x.shape[1]
+    found = minimize(loss, np.zeros(x.shape[1] + 1), method="L-BFGS-B", bounds=[*never_suspicious, (None, None)]).x
     slope = found[:-1] / spread
     return Logistic(tuple(slope.round(4).tolist()), round(float(found[-1] - slope @ centre), 4))
 

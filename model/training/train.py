@@ -68,7 +68,7 @@ class Run:
 
     def restore(self, path: Path) -> None:
         """Go on where ``path`` was written."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.step, self.minutes, self.history = state["step"], state["minutes"], state["history"]
