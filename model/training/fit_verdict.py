@@ -36,7 +36,13 @@ class Judged:
     """A segment with enough evidence to be judged."""
 
     identity: str
+    path: str
     windows: list[WindowEvidence]
+
+    @property
+    def curve(self) -> np.ndarray:
+        """(31,), mean similarity by offset."""
+        return np.average([w.curve for w in self.windows], axis=0, weights=[w.usable.sum() for w in self.windows])
 
     @property
     def facts(self) -> np.ndarray:
@@ -47,7 +53,9 @@ class Judged:
 def judged_segments(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:
     """Segments of ``clips`` with enough evidence."""
     parts = [
-        Judged(clip.clip.identity, windows_with_evidence(detector, part)) for clip in clips for part in segments(clip)
+        Judged(clip.clip.identity, clip.clip.path, windows_with_evidence(detector, part))
+        for clip in clips
+        for part in segments(clip)
     ]
     return [part for part in parts if evidence_s(part.windows) >= MIN_EVIDENCE_S]
 
@@ -98,16 +106,23 @@ def _logistic(groups: Sequence[tuple[int, float, list[tuple[str, np.ndarray]]]])
 
 
 def _sharpness(true: Sequence[Judged]) -> float:
-    """Makes softmax(sharpness x curve) the probability of an offset, for segments whose offset is about 0."""
-    curves = np.array([
-        np.average([w.curve for w in part.windows], axis=0, weights=[w.usable.sum() for w in part.windows])
-        for part in true
-    ])  # fmt: skip
+    """Makes softmax(sharpness x curve) the probability of an offset.
+
+    The true offset of a segment's windows is taken to be what the other segments of the clip say. Fitted on
+    windows of 1 s, so that longer evidence is surer than it says.
+    """
+    curves, truths = [], []
+    for part in true:
+        others = [other.curve for other in true if other.path == part.path and other is not part]
+        if others:
+            curves += [window.curve for window in part.windows]
+            truths += [int(np.clip(np.mean(others, axis=0).argmax(), 1, 2 * MAX_OFFSET - 1))] * len(part.windows)
+    by_offset, near = np.array(curves), np.array(truths)[:, None] + np.arange(-1, 2)
 
     def loss(log_sharpness: float) -> float:
-        scaled = np.exp(log_sharpness) * curves
-        near = np.logaddexp.reduce(scaled[:, MAX_OFFSET - 1 : MAX_OFFSET + 2], axis=1)
-        return float((np.logaddexp.reduce(scaled, axis=1) - near).mean())
+        scaled = np.exp(log_sharpness) * by_offset
+        chance = np.logaddexp.reduce(scaled, axis=1) - np.logaddexp.reduce(np.take_along_axis(scaled, near, 1), axis=1)
+        return float(chance.mean())
 
     return round(float(np.exp(minimize_scalar(loss, bounds=(-3, 4), method="bounded").x)), 4)
 
