@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import torch
 from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -38,7 +39,12 @@ class Service:
         self.draining = False
 
     async def load(self) -> None:
-        """Load the detector in a thread. A failure is logged, and is what `detector` reports from then on."""
+        """Load the detector in a thread. A failure is logged, and is what `detector` reports from then on.
+
+        From then on PyTorch uses one thread an analysis: the detector needs little, several analyses run at
+        once, and threads that wait for one another on a busy machine cost far more than they bring.
+        """
+        torch.set_num_threads(1)
         try:
             self._detector = await to_thread.run_sync(self._load, self._settings.device, abandon_on_cancel=True)
         except Exception:
