@@ -13,7 +13,7 @@ INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test sample train evaluate lint
+.PHONY: help setup serve test sample train evaluate bench lint
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,3 +53,6 @@ train: $(INSTALLED)  ## train both detectors and fit the verdict on DATA; run ag
 evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model card
 	@test -n "$(DATA)" || { echo "Say where the clips are: make evaluate DATA=folder"; exit 1; }
 	$(BIN)/python -m model.training.evaluate --data $(DATA) --cache $(CACHE)
+
+bench: $(INSTALLED)  ## measure what an analysis costs
+	$(BIN)/python scripts/benchmark.py

@@ -190,8 +190,10 @@ class _Judgement:
 
 def _judge(windows: Sequence[WindowEvidence], detector: Detector) -> _Judgement:
     probability = round(detector.rule.fake_probability(windows), 4)
-    verdict, sync = detector.rule.verdict(probability), detector.rule.sync(windows)
-    return _Judgement(verdict, probability, reasons_for(verdict, probability, sync, windows), sync)
+    rule = detector.rule
+    return _Judgement(
+        rule.verdict(probability), probability, reasons_for(rule, probability, windows), rule.sync(windows)
+    )
 
 
 def _no_judgement(

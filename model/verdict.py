@@ -42,12 +42,14 @@ class VerdictRule:
     """The fitted numbers.
 
     ``out_of_sync``: probability of one window being out of sync. ``fake``: of a video being fake.
-    ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an honest
-    probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
+    ``real_strength``: what the first fact is for real video, on average. ``sharpness``: what the mean
+    similarity by offset is multiplied by to make a softmax of it an honest probability of the offset.
+    ``real_below``, ``fake_above``: thresholds of the fake probability.
     """
 
     out_of_sync: Logistic
     fake: Logistic
+    real_strength: float
     sharpness: float
     real_below: float
     fake_above: float
@@ -81,6 +83,7 @@ def load_rule(path: Path) -> VerdictRule:
     return VerdictRule(
         out_of_sync=Logistic(tuple(facts["out_of_sync"]["weights"]), facts["out_of_sync"]["bias"]),
         fake=Logistic(tuple(facts["fake"]["weights"]), facts["fake"]["bias"]),
+        real_strength=facts["real_strength"],
         sharpness=facts["sharpness"],
         real_below=facts["real_below"],
         fake_above=facts["fake_above"],
@@ -103,17 +106,17 @@ def evidence_s(windows: Sequence[WindowEvidence]) -> float:
     return len(covered) / GRID_FPS
 
 
-def reasons_for(
-    verdict: Verdict, probability: float, sync: Sync, windows: Sequence[WindowEvidence]
-) -> tuple[Reason, ...]:
-    """Why: what was seen, in words for an analyst."""
-    _, contrast, agree = np.mean([window.facts for window in windows], axis=0)
+def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
+    """Why: what was seen in windows with evidence, in words for an analyst."""
+    verdict, sync = rule.verdict(probability), rule.sync(windows)
+    strength, _, agree = np.mean([window.facts for window in windows], axis=0)
     share = f"{agree:.0%} of the {len(windows)} windows with speech agree on the offset"
     found = []
     if verdict == "fake":
         if agree < 0.5:
             found.append(Reason("wandering_offset", f"The best offset wanders: only {share}, within one frame."))
-        found.append(Reason("low_sync", f"Mouth and voice match no better than {np.exp(contrast):.1f} times chance."))
+        alike = f"{strength:.1f} at the best constant offset, where real video has about {rule.real_strength:.1f}"
+        found.append(Reason("low_sync", f"Mouth and voice are not alike enough: {alike}."))
     elif verdict == "real":
         found.append(Reason("in_sync", f"Mouth and voice belong together: {share}, within one frame."))
     else:

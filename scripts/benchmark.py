@@ -21,6 +21,7 @@ from model.sample import make_sample
 
 ROOT = Path(__file__).parent.parent
 PORT = 8765
+PAUSE_S = 0.1  # between repetitions, for what encoders write before time zero
 
 ANALYSE = """
 import resource, sys, time, torch
@@ -45,7 +46,7 @@ def repeat(source: Path, target: Path, times: int) -> None:
     with av.open(str(target), "w") as out:
         streams = {}
         with av.open(str(source)) as video:
-            length_s = float(video.duration / av.time_base)
+            length_s = float(video.duration / av.time_base) + PAUSE_S
             for stream in video.streams:
                 streams[stream.index] = out.add_stream_from_template(stream)
         for turn in range(times):

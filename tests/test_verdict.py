@@ -1,16 +1,18 @@
 """Windows say what they know and no more; the verdict follows from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from model.detector import EMBEDDING, MAX_OFFSET
-from model.results import Sync
 from model.verdict import Logistic, VerdictRule, evidence_s, load_rule, reasons_for, save_rule
 from model.windows import FaceEvidence, aligned_sound, slide, speech_frames, window_starts
 
 RULE = VerdictRule(
     out_of_sync=Logistic((-0.3, -1.0, -1.0), 2.0),
     fake=Logistic((0.0, -2.0, -4.0), 5.0),
+    real_strength=6.0,
     sharpness=3.0,
     real_below=0.4,
     fake_above=0.8,
@@ -52,15 +54,15 @@ def test_a_wandering_and_an_absent_peak_are_signs_of_a_fake():
 
 
 def test_reasons_name_the_evidence():
-    def codes(offsets: list[int | None], sync: Sync) -> list[str]:
+    def codes(offsets: list[int | None], rule: VerdictRule = RULE) -> list[str]:
         windows = slide(face(offsets), 1.0, 0.2)
-        probability = RULE.fake_probability(windows)
-        return [r.code for r in reasons_for(RULE.verdict(probability), probability, sync, windows)]
+        return [reason.code for reason in reasons_for(rule, rule.fake_probability(windows), windows)]
 
-    assert codes([0] * 100, Sync(0, 0.99)) == ["in_sync"]
-    assert codes([5] * 100, Sync(200, 0.99)) == ["in_sync", "constant_offset"]
-    assert codes([5] * 100, Sync(200, 0.4)) == ["in_sync"]
-    assert codes(wandering(250), Sync(0, 0.1)) == ["wandering_offset", "low_sync"]
+    assert codes([0] * 100) == ["in_sync"]
+    assert codes([5] * 100) == ["in_sync", "constant_offset"]
+    assert codes([5] * 100, replace(RULE, sharpness=0.1)) == ["in_sync"]
+    assert codes(wandering(250))[:2] == ["wandering_offset", "low_sync"]
+    assert codes([0] * 100, replace(RULE, real_below=0.0)) == ["between_thresholds"]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,10 @@ def fit(detector: Detector, real: Sequence[EmbeddedClip], generated: Sequence[Em
     log_odds = [logit(fake(part.facts)) for part in true]
     threshold = float(expit(norm.isf(MAX_FALSE_ACCUSATIONS, np.mean(log_odds), np.std(log_odds))))
     print(json.dumps({"real": len(true), "swapped": len(swapped), "generated": len(made)}))
-    return VerdictRule(out_of_sync, fake, _sharpness(true), REAL_BELOW, round(max(LOWEST_FAKE_ABOVE, threshold), 3))
+    strength = round(float(np.mean([part.facts[0] for part in true])), 2)
+    return VerdictRule(
+        out_of_sync, fake, strength, _sharpness(true), REAL_BELOW, round(max(LOWEST_FAKE_ABOVE, threshold), 3)
+    )
 
 
 def _windows_of(parts: Sequence[Judged]) -> list[tuple[str, np.ndarray]]:
