@@ -19,7 +19,7 @@ REQUEST_ID_HEADER = "X-Request-ID"
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 LINGER_S = 2.0
-LINGER_BYTES = 4 << 20
+LINGER_BYTES = 64 << 20
 
 
 class RequestContext:
