@@ -103,7 +103,11 @@ def listen(media: MediaFile, detector: Detector, clock: "_Clock") -> Heard:
 
 
 def watch(media: MediaFile, detector: Detector, max_faces: int, heard: Heard, clock: "_Clock") -> list[SeenFace]:
-    """Decode the pictures once: follow the faces, crop and embed their mouths as they come."""
+    """Decode the pictures once: follow the faces, crop and embed their mouths as they come.
+
+    A face is finished as soon as its track ends, so that its last pictures are not kept till the end.
+    """
+    seen: list[SeenFace] = []
     followed: dict[int, _Followed] = defaultdict(lambda: _Followed(detector.mouth_embedder()))
     with FaceFinder(max_faces) as finder:
         tracker = FaceTracker(finder)
@@ -116,8 +120,11 @@ def watch(media: MediaFile, detector: Detector, max_faces: int, heard: Heard, cl
             with clock.measure("detector"):
                 for track_id, ready in crops.items():
                     followed[track_id].keep(ready)
+                for track_id in followed.keys() - crops.keys():
+                    seen.append(followed.pop(track_id).finish(track_id, heard, detector))
     with clock.measure("detector"):
-        return [one.finish(track_id, heard, detector) for track_id, one in followed.items()]
+        seen += [one.finish(track_id, heard, detector) for track_id, one in followed.items()]
+    return sorted(seen, key=lambda face: face.evidence.track_id)
 
 
 class _Followed:

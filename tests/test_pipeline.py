@@ -1,12 +1,13 @@
 """Whole videos, made by the product, through the whole path with the shipped weights."""
 
+import gc
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from model import Detector, analyze, load_detector
+from model import Detector, analyze, load_detector, pipeline
 from model.sample import make_sample
 
 
@@ -107,6 +108,26 @@ def test_what_can_not_be_judged_is_inconclusive_with_a_reason(detector: Detector
     with av.open(str(talk)) as video:
         still = next(video.decode(video=0)).to_ndarray(format="rgb24")
     assert codes(rewritten("still.mp4", picture=lambda i, rgb: still)) == {"mouth_still"}
+
+
+def test_a_face_is_let_go_when_its_track_ends(detector: Detector, talk, folder, monkeypatch):
+    """One shot in two, from 0.8 s to 0.8 s: the pictures of a shot that is over are not kept."""
+
+    def shot(index: int, rgb: np.ndarray) -> np.ndarray:
+        return rgb if index // 20 % 2 == 0 else np.vstack([np.full_like(rgb[:100], 255), rgb[:-100]])
+
+    held: list[int] = []
+    see = pipeline._Followed.see
+
+    def counted(self: pipeline._Followed, frame, face):
+        held.append(sum(isinstance(thing, pipeline._Followed) for thing in gc.get_objects()))
+        return see(self, frame, face)
+
+    monkeypatch.setattr(pipeline._Followed, "see", counted)
+    answer = analyze(rewrite(talk, folder / "cuts.mp4", picture=shot), detector, window_s=0.4)
+    assert [track.track_id for track in answer.tracks] == list(range(len(answer.tracks)))
+    assert len(answer.tracks) >= 5
+    assert max(held) <= 2
 
 
 def test_the_face_that_speaks_is_judged(detector: Detector, talk, folder):

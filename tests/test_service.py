@@ -299,6 +299,14 @@ class Wire:
         finally:
             self._socket.settimeout(20)
 
+    def send_until_answered(self) -> None:
+        """Write chunks until an answer begins to arrive, which must be before 64 MiB."""
+        sent = 0
+        while not self.answered():
+            self.send_chunk(bytes(64 << 10))
+            sent += 64 << 10
+            assert sent < 64 * MIB
+
     def response(self) -> httpx.Response:
         """The answer, once all of it is there."""
         with self._socket.makefile("rb") as answer:
@@ -331,11 +339,7 @@ def test_an_upload_that_announces_too_much_is_refused_at_once(wire: Wire):
 def test_an_upload_is_refused_as_soon_as_it_is_too_large(wire: Wire):
     wire.head(Transfer_Encoding="chunked")
     wire.send_chunk(FILE_HEAD)
-    sent = 0
-    while not wire.answered():
-        wire.send_chunk(bytes(64 << 10))
-        sent += 64 << 10
-        assert sent < 64 * MIB
+    wire.send_until_answered()
     assert_problem(wire.response(), 413, "upload_too_large")
 
 
@@ -352,11 +356,7 @@ def test_a_client_that_sends_on_still_sees_the_answer(live: Live):
 def test_bytes_around_the_form_count(wire: Wire):
     wire.head(Transfer_Encoding="chunked")
     wire.send_chunk(FILE_HEAD + b"x" + FORM_END)
-    sent = 0
-    while not wire.answered():
-        wire.send_chunk(bytes(64 << 10))
-        sent += 64 << 10
-        assert sent < 64 * MIB
+    wire.send_until_answered()
     assert_problem(wire.response(), 413, "upload_too_large")
 
 
