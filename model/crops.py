@@ -1,26 +1,62 @@
-"""Face landmarks in; mouth crops out: 96 x 96, upright, of one size relative to the face, steady in time.
+"""Faces in; crops out: mouths at 96 x 96, now and then whole faces at 160 x 160; upright, of one size, steady.
 
 The crop is centred on the mean of the lip landmarks, turned by the line between the outer eye corners, and
 1.25 times as wide as the face is large; the size of a face is the larger of the outer-eye distance and
 0.78 times the distance from the middle of the eyes to the chin, so that a turned head keeps its scale.
-All three are averaged over 5 frames (200 ms), which steadies the crop without blurring the lips.
+All three are averaged over 5 frames (200 ms), which steadies the crop without blurring the lips. Crops of the
+face are twice as wide as the face is large and reach from the forehead to below the chin.
 """
 
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from model.faces import CHIN, INNER_LIP_BOTTOM, INNER_LIP_TOP, LEFT_EYE_OUTER, LIPS, RIGHT_EYE_OUTER, Face
+from model.faces import (
+    CHIN,
+    INNER_LIP_BOTTOM,
+    INNER_LIP_TOP,
+    LEFT_EYE_OUTER,
+    LIPS,
+    LOOK_EVERY,
+    RIGHT_EYE_OUTER,
+    Face,
+    FaceFinder,
+    FaceTracker,
+)  # fmt: skip
+from model.media import Frame
 
 CROP_SIZE = 96
 SMOOTHING = 5
 CROP_WIDTH = 1.25
 CHIN_TO_EYES = 0.78
 
+FACE_SIZE = 160
+FACE_WIDTH = 2.0
+FACE_LIFT = 0.25
+"""How far above the lips a face's crop is centred, in sizes of the face."""
+
+FACE_EVERY = 10
+"""Frames from one crop of the whole face to the next: 2.5 a second."""
+
+FACE_STEP = LOOK_EVERY
+"""Frames between the two pictures of one crop of the face."""
+
 MAX_YAW_DEG = 45.0
 MIN_CROP_PX = 28.0
+
+
+@dataclass(frozen=True, slots=True)
+class FaceCrop:
+    """A face in two frames, 80 ms apart, cut out at the same place.
+
+    ``pixels``: (2, 160, 160, 3) uint8 RGB. ``landmarks``: (468, 2) float32, pixels of the first picture.
+    """
+
+    pixels: np.ndarray
+    landmarks: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +65,8 @@ class MouthCrop:
 
     ``pixels``: (96, 96, 3) uint8 RGB. ``visible``: the face was found here, not too far turned or small.
     ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. ``width_px``: what
-    the crop's width was in the frame.
+    the crop's width was in the frame. ``box``: left, top, right, bottom of the face in the upright source
+    picture. ``face``: the whole face, now and then, where it is visible.
     """
 
     index: int
@@ -38,15 +75,45 @@ class MouthCrop:
     lip_opening: float
     yaw_deg: float
     width_px: float
+    box: np.ndarray
+    face: FaceCrop | None
+
+
+@dataclass(frozen=True, slots=True)
+class MouthsNow:
+    """What one more frame brought: crops that became ready, by track, and the tracks that ended."""
+
+    ready: dict[int, list[MouthCrop]]
+    ended: list[int]
+
+
+def follow_mouths(frames: Iterator[Frame], finder: FaceFinder) -> Iterator[MouthsNow]:
+    """The mouths of all faces in successive frames. Every track is ended once."""
+    tracker, croppers = FaceTracker(finder), defaultdict(MouthCropper)
+    for frame in frames:
+        for known, faces in tracker.push(frame):
+            yield _crop_all(croppers, known, faces)
+    for known, faces in tracker.finish():
+        yield _crop_all(croppers, known, faces)
+    yield MouthsNow({track_id: cropper.finish() for track_id, cropper in croppers.items()}, list(croppers))
+
+
+def _crop_all(croppers: dict[int, "MouthCropper"], frame: Frame, faces: dict[int, Face | None]) -> MouthsNow:
+    ready = {track_id: croppers[track_id].push(frame, face) for track_id, face in faces.items()}
+    ended = [track_id for track_id in croppers if track_id not in faces]
+    return MouthsNow(ready | {track_id: croppers.pop(track_id).finish() for track_id in ended}, ended)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    index: int
-    rgb: np.ndarray
+    frame: Frame
     face: Face
     seen: bool
     geometry: np.ndarray
+
+    @property
+    def index(self) -> int:
+        return self.frame.index
 
 
 class MouthCropper:
@@ -56,12 +123,12 @@ class MouthCropper:
         self._sights: deque[_Sight] = deque(maxlen=SMOOTHING)
         self._done = -1
 
-    def push(self, index: int, rgb: np.ndarray, face: Face | None) -> list[MouthCrop]:
-        """Add frame ``index``. ``face`` None: not found in it; the last known place is cropped instead."""
+    def push(self, frame: Frame, face: Face | None) -> list[MouthCrop]:
+        """Add a frame. ``face`` None: not found in it; the last known place is cropped instead."""
         if face is None and not self._sights:
             return []
         known = face or self._sights[-1].face
-        self._sights.append(_Sight(index, rgb, known, face is not None, mouth_geometry(known.landmarks)))
+        self._sights.append(_Sight(frame, known, face is not None, mouth_geometry(known.landmarks)))
         return self._ready(keep=SMOOTHING // 2)
 
     def finish(self) -> list[MouthCrop]:
@@ -80,14 +147,27 @@ class MouthCropper:
         near = [self._sights[j].geometry for j in range(max(0, i - reach), min(len(self._sights), i + reach + 1))]
         geometry = np.mean(near, axis=0)
         width_px = CROP_WIDTH * float(np.hypot(geometry[2], geometry[3]))
+        visible = sight.seen and abs(sight.face.yaw_deg) <= MAX_YAW_DEG and width_px >= MIN_CROP_PX
         return MouthCrop(
             index=sight.index,
-            pixels=cut_mouth(sight.rgb, geometry),
-            visible=sight.seen and abs(sight.face.yaw_deg) <= MAX_YAW_DEG and width_px >= MIN_CROP_PX,
+            pixels=cut_mouth(sight.frame.rgb, geometry),
+            visible=visible,
             lip_opening=lip_opening(sight.face.landmarks),
             yaw_deg=sight.face.yaw_deg,
             width_px=width_px,
+            box=sight.face.box / sight.frame.scale,
+            face=self._face(i, geometry) if visible else None,
         )
+
+    def _face(self, i: int, geometry: np.ndarray) -> FaceCrop | None:
+        now, later = self._sights[i], self._sights[min(i + FACE_STEP, len(self._sights) - 1)]
+        if now.index % FACE_EVERY or later.index - now.index != FACE_STEP or not later.seen:
+            return None
+        place = face_geometry(geometry)
+        to_frame = _to_frame(place, FACE_WIDTH, FACE_SIZE)
+        landmarks = (now.face.landmarks - to_frame[:, 2]) @ np.linalg.inv(to_frame[:, :2]).T
+        pictures = [cut_out(sight.frame.rgb, place, FACE_WIDTH, FACE_SIZE) for sight in (now, later)]
+        return FaceCrop(np.stack(pictures), landmarks.astype(np.float32))
 
 
 def face_size(landmarks: np.ndarray) -> float:
@@ -113,34 +193,46 @@ def mouth_geometry(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([landmarks[list(LIPS)].mean(0), along * face_size(landmarks)])
 
 
+def face_geometry(geometry: np.ndarray) -> np.ndarray:
+    """Where the crop of the face belongs, given where that of the mouth does, as from `mouth_geometry`."""
+    up = np.array([geometry[3], -geometry[2]])
+    return np.concatenate([geometry[:2] + FACE_LIFT * up, geometry[2:]])
+
+
 def cut_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
-    """Crop (96, 96, 3) uint8 out of a frame; ``geometry`` as from `mouth_geometry`."""
-    centre, along = geometry[:2], geometry[2:]
-    per_pixel = CROP_WIDTH * along / CROP_SIZE
-    step = np.hypot(*per_pixel)
+    """Mouth (96, 96, 3) uint8 out of a frame; ``geometry`` as from `mouth_geometry`."""
+    return cut_out(rgb, geometry, CROP_WIDTH, CROP_SIZE)
+
+
+def cut_out(rgb: np.ndarray, geometry: np.ndarray, width: float, size: int) -> np.ndarray:
+    """Crop (size, size, 3) uint8 out of a frame, ``width`` times as wide as the face is large."""
+    step = width * np.hypot(geometry[2], geometry[3]) / size
     if step >= 2:
-        rgb, centre, per_pixel = _shrunk_around(rgb, centre, per_pixel, int(step))
-    right, down = per_pixel, np.array([-per_pixel[1], per_pixel[0]])
-    origin = centre - (right + down) * (CROP_SIZE - 1) / 2
-    to_frame = np.stack([right, down, origin], axis=1)
+        rgb, geometry = _shrunk_around(rgb, geometry, width, int(step))
     return cv2.warpAffine(
-        rgb, to_frame, (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        rgb, _to_frame(geometry, width, size), (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
 
 
-def _shrunk_around(
-    rgb: np.ndarray, centre: np.ndarray, per_pixel: np.ndarray, factor: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _to_frame(geometry: np.ndarray, width: float, size: int) -> np.ndarray:
+    """(2, 3): from pixels of the crop to pixels of the frame."""
+    right = width * geometry[2:] / size
+    down = np.array([-right[1], right[0]])
+    origin = geometry[:2] - (right + down) * (size - 1) / 2
+    return np.stack([right, down, origin], axis=1)
+
+
+def _shrunk_around(rgb: np.ndarray, geometry: np.ndarray, width: float, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """The part of the frame that matters, area-averaged, so that the warp does not alias."""
-    reach = int(np.hypot(*per_pixel) * CROP_SIZE * 0.75) + factor
-    height, width = rgb.shape[:2]
-    left, top = (int(np.clip(c - reach, 0, size - factor)) for c, size in zip(centre, (width, height)))
+    centre, reach = geometry[:2], int(0.75 * width * np.hypot(geometry[2], geometry[3])) + factor
+    height, breadth = rgb.shape[:2]
+    left, top = (int(np.clip(c - reach, 0, limit - factor)) for c, limit in zip(centre, (breadth, height)))
     right, bottom = (
-        int(np.clip(c + reach, low + factor, size)) for c, low, size in zip(centre, (left, top), (width, height))
+        int(np.clip(c + reach, low + factor, limit)) for c, low, limit in zip(centre, (left, top), (breadth, height))
     )
     part = rgb[top:bottom, left:right]
     size = (max(1, part.shape[1] // factor), max(1, part.shape[0] // factor))
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     ratio = np.array([size[0] / part.shape[1], size[1] / part.shape[0]])
-    return small, (centre - (left, top) + 0.5) * ratio - 0.5, per_pixel * ratio.mean()
+    return small, np.concatenate([(centre - (left, top) + 0.5) * ratio - 0.5, geometry[2:] * ratio.mean()])

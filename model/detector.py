@@ -3,7 +3,8 @@
 After SyncNet (Chung & Zisserman, "Out of time", 2016): mouth and voice of the same instant are to be near,
 of other instants far. Unlike it, every 40 ms has an embedding of its own in both streams, so overlapping
 windows and all offsets share one pass; and training contrasts every instant of a clip with every other
-(InfoNCE, van den Oord et al. 2018), which is where fine timing comes from.
+(InfoNCE, van den Oord et al. 2018), which is where fine timing comes from. An embedding is as long as it is
+sure of itself, so that silence and hidden lips weigh little (probabilistic embeddings: Oh et al. 2019).
 """
 
 import torch
@@ -31,7 +32,7 @@ class LipSyncDetector(nn.Module):
     ``forward(mouth_frames, audio_segment)``: ``mouth_frames`` (B, T, 3, H, W) float in [0, 1],
     ``audio_segment`` (B, 1, L) float at 16 kHz with L = 640 T. Returns (B, 2) logits: in sync, out of sync.
 
-    ``encode_video`` and ``encode_audio`` give the embeddings, (B, T, 256) of unit length, and
+    ``encode_video`` and ``encode_audio`` give the embeddings, (B, T, 256) of length 0 to 2, and
     ``offset_similarity`` compares them at every offset.
     """
 
@@ -49,12 +50,12 @@ class LipSyncDetector(nn.Module):
 
     @torch.jit.export
     def encode_video(self, mouth_frames: Tensor) -> Tensor:
-        """(B, T, 3, H, W) float in [0, 1] to (B, T, 256) of unit length."""
+        """(B, T, 3, H, W) float in [0, 1] to (B, T, 256) of length 0 to 2."""
         return self.video(mouth_frames)
 
     @torch.jit.export
     def encode_audio(self, audio_segment: Tensor) -> Tensor:
-        """(B, 1, 640 T) float at 16 kHz to (B, T, 256) of unit length."""
+        """(B, 1, 640 T) float at 16 kHz to (B, T, 256) of length 0 to 2."""
         log_mel, mfcc = self.features(audio_segment[:, 0].float())
         return self.audio(log_mel, mfcc)
 
@@ -160,7 +161,7 @@ class SpatialBlock(nn.Module):
 
 
 class TemporalHead(nn.Module):
-    """Residual 1D convolutions over time, reaching 8 frames to either side, and unit-length output.
+    """Residual 1D convolutions over time, reaching 8 frames to either side; direction and length of the output.
 
     Takes and returns (B, T, 256).
     """
@@ -169,12 +170,16 @@ class TemporalHead(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList([TemporalBlock(1), TemporalBlock(1), TemporalBlock(2)])
         self.out = nn.Linear(EMBEDDING, EMBEDDING)
+        self.sure = nn.Linear(EMBEDDING, 1)
+        nn.init.zeros_(self.sure.weight)
+        nn.init.zeros_(self.sure.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(1, 2)
         for block in self.blocks:
             x = block(x)
-        return F.normalize(self.out(x.transpose(1, 2)).float(), dim=-1)
+        x = x.transpose(1, 2)
+        return F.normalize(self.out(x).float(), dim=-1) * (2 * torch.sigmoid(self.sure(x).float()))
 
 
 class TemporalBlock(nn.Module):

@@ -3,7 +3,8 @@
 Faces are detected by BlazeFace (Bazarevsky et al. 2019; the full-range model, which finds small faces too,
 then the short-range one) now and then and after a cut. Between, each known face is followed by a Face Mesh
 of its own (Kartynnik et al. 2019, 468 landmarks) that sees only the surroundings of that face: the cost of
-a frame is that of its faces, not of its size.
+a frame is that of its faces, not of its size. Every other frame is looked at; in the frame between, a face is
+halfway.
 """
 
 import os
@@ -16,16 +17,19 @@ import numpy as np
 from mediapipe.python.solutions.face_detection import FaceDetection
 from mediapipe.python.solutions.face_mesh import FaceMesh
 
-from model.media import GRID_FPS
+from model.media import GRID_FPS, Frame
 
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER, FOREHEAD, CHIN = 33, 263, 10, 152
 INNER_LIP_TOP, INNER_LIP_BOTTOM = 13, 14
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185) + (
     78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)  # fmt: skip
 
+LOOK_EVERY = 2
+"""Frames from one that is looked at to the next."""
+
 SEARCH_EVERY = 12
-SEARCH_EVERY_WITHOUT_FACE = 3
-"""Frames between two searches for faces that are not followed yet."""
+SEARCH_EVERY_WITHOUT_FACE = 2
+"""Looks between two searches for faces that are not followed yet."""
 
 REGION = 2.0
 """Side of the square in which a face is followed, in sizes of the face's box."""
@@ -160,6 +164,10 @@ class _OpenTrack:
     last_face: Face
 
 
+FacesNow = tuple[Frame, dict[int, Face | None]]
+"""A frame and its faces by track id; None where a track that may go on has no face now."""
+
+
 @dataclass(slots=True)
 class FaceTracker:
     """Gives the faces of successive frames lasting ids.
@@ -171,15 +179,31 @@ class FaceTracker:
     _open: list[_OpenTrack] = field(default_factory=list)
     _next_id: int = 0
     _thumbnail: np.ndarray | None = None
+    _looked_at: int | None = None
+    _before: dict[int, Face | None] = field(default_factory=dict)
+    _between: list[Frame] = field(default_factory=list)
 
-    def update(self, index: int, rgb: np.ndarray) -> dict[int, Face | None]:
-        """Faces of frame ``index`` by track id; None where a track that may go on has no face now."""
-        cut = self._is_cut(rgb)
-        oldest = index if cut else index - MAX_GAP - 1
+    def push(self, frame: Frame) -> list[FacesNow]:
+        """Add the next frame; frames come out in order, as soon as their faces are known."""
+        cut = self._is_cut(frame.rgb)
+        if not cut and self._looked_at is not None and frame.index - self._looked_at < LOOK_EVERY:
+            self._between.append(frame)
+            return []
+        now = self._look(frame, cut)
+        done = [(waited, self._before if cut else _halfway(self._before, now)) for waited in self._between]
+        self._between, self._before, self._looked_at = [], now, frame.index
+        return [*done, (frame, now)]
+
+    def finish(self) -> list[FacesNow]:
+        """The frames that were still waiting for one to come."""
+        return [(waited, self._before) for waited in self._between]
+
+    def _look(self, frame: Frame, cut: bool) -> dict[int, Face | None]:
+        oldest = frame.index if cut else frame.index - MAX_GAP - 1
         self._open = [track for track in self._open if track.last_index >= oldest]
-        for face in self.finder.find(rgb, cut):
-            self._assign(index, face)
-        return {t.track_id: t.last_face if t.last_index == index else None for t in self._open}
+        for face in self.finder.find(frame.rgb, cut):
+            self._assign(frame.index, face)
+        return {t.track_id: t.last_face if t.last_index == frame.index else None for t in self._open}
 
     def _assign(self, index: int, face: Face) -> None:
         free = [track for track in self._open if track.last_index < index]
@@ -191,7 +215,8 @@ class FaceTracker:
             self._next_id += 1
 
     def _is_cut(self, rgb: np.ndarray) -> bool:
-        small = cv2.resize(rgb, (32, 18), interpolation=cv2.INTER_AREA).mean(2)
+        step = max(1, rgb.shape[0] // 180)
+        small = cv2.resize(rgb[::step, ::step], (32, 18), interpolation=cv2.INTER_AREA).mean(2)
         before, self._thumbnail = self._thumbnail, small
         return before is not None and float(np.abs(small - before).mean()) > CUT_DIFFERENCE
 
@@ -203,6 +228,16 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
         return 0.0
     shared = float(size.prod())
     return shared / (float((a[2:] - a[:2]).prod()) + float((b[2:] - b[:2]).prod()) - shared)
+
+
+def _halfway(before: dict[int, Face | None], after: dict[int, Face | None]) -> dict[int, Face | None]:
+    return {track_id: _middle(face, after.get(track_id)) for track_id, face in before.items()}
+
+
+def _middle(a: Face | None, b: Face | None) -> Face | None:
+    if a is None or b is None:
+        return None
+    return Face((a.landmarks + b.landmarks) / 2, (a.yaw_deg + b.yaw_deg) / 2, (a.roll_deg + b.roll_deg) / 2)
 
 
 def _holds_centre(box: np.ndarray, other: np.ndarray) -> bool:

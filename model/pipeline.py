@@ -13,10 +13,10 @@ from typing import TypeVar
 import numpy as np
 
 from model.audio import equal_chunks
-from model.crops import MouthCrop, MouthCropper
+from model.crops import MouthCrop, follow_mouths
 from model.engine import Detector, Embedder
-from model.faces import Face, FaceFinder, FaceTracker
-from model.media import GRID_FPS, SAMPLES_PER_FRAME, Frame, Limits, MediaFile, StreamInfo
+from model.faces import FaceFinder
+from model.media import GRID_FPS, SAMPLES_PER_FRAME, Limits, MediaFile, StreamInfo
 from model.results import Analysis, Media, Reason, Sync, Timing, Track, Verdict, Window
 from model.verdict import MIN_EVIDENCE_S, evidence_s, frames_to_ms, reasons_for
 from model.windows import FaceEvidence, WindowEvidence, aligned_sound, slide, speech_frames
@@ -110,20 +110,12 @@ def watch(media: MediaFile, detector: Detector, max_faces: int, heard: Heard, cl
     seen: list[SeenFace] = []
     followed: dict[int, _Followed] = defaultdict(lambda: _Followed(detector.mouth_embedder()))
     with FaceFinder(max_faces) as finder:
-        tracker = FaceTracker(finder)
-        for frame in clock.each("media", media.frames()):
-            with clock.measure("faces"):
-                crops = {
-                    track_id: followed[track_id].see(frame, face)
-                    for track_id, face in tracker.update(frame.index, frame.rgb).items()
-                }
+        for now in clock.each("faces", follow_mouths(clock.each("media", media.frames()), finder)):
             with clock.measure("detector"):
-                for track_id, ready in crops.items():
-                    followed[track_id].keep(ready)
-                for track_id in followed.keys() - crops.keys():
+                for track_id, crops in now.ready.items():
+                    followed[track_id].keep(crops)
+                for track_id in now.ended:
                     seen.append(followed.pop(track_id).finish(track_id, heard, detector))
-    with clock.measure("detector"):
-        seen += [one.finish(track_id, heard, detector) for track_id, one in followed.items()]
     return sorted(seen, key=lambda face: face.evidence.track_id)
 
 
@@ -132,17 +124,10 @@ class _Followed:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
-        self._cropper = MouthCropper()
         self._boxes: list[np.ndarray] = []
         self._first = 0
         self._visible: list[bool] = []
         self._opening: list[float] = []
-
-    def see(self, frame: Frame, face: Face | None) -> list[MouthCrop]:
-        """Crops that are ready now that the next frame is known."""
-        if face is not None:
-            self._boxes.append(face.box / frame.scale)
-        return self._cropper.push(frame.index, frame.rgb, face)
 
     def keep(self, crops: Sequence[MouthCrop]) -> None:
         """Embed crops; a frame that the grid lacks is as the one before it, but not visible."""
@@ -152,10 +137,10 @@ class _Followed:
             while self._first + len(self._visible) < crop.index:
                 self._append(crop, visible=False)
             self._append(crop, crop.visible)
+            self._boxes.append(crop.box)
 
     def finish(self, track_id: int, heard: Heard, detector: Detector) -> SeenFace:
         """The face as evidence, once the last frame was seen."""
-        self.keep(self._cropper.finish())
         video = self._embedder.finish()
         speech = speech_frames(heard.speech, self._first + len(video))[self._first :]
         visible = np.array(self._visible)

@@ -4,8 +4,21 @@ import cv2
 import numpy as np
 import pytest
 
-from model.crops import CROP_SIZE, MouthCropper, cut_mouth, lip_opening, mouth_geometry
-from model.faces import MAX_GAP, Face, FaceFinder, FaceTracker
+from model.crops import (
+    CROP_SIZE,
+    FACE_EVERY,
+    FACE_SIZE,
+    FACE_WIDTH,
+    MouthCropper,
+    cut_mouth,
+    cut_out,
+    face_geometry,
+    follow_mouths,
+    lip_opening,
+    mouth_geometry,
+)
+from model.faces import CHIN, LIPS, MAX_GAP, Face, FaceFinder, FaceTracker
+from model.media import Frame
 from model.sample import Pose, TalkingFace, portrait
 
 
@@ -22,7 +35,13 @@ def closed(talking) -> np.ndarray:
 def follow(frames: list[np.ndarray], max_faces: int = 4) -> list[dict[int, Face | None]]:
     with FaceFinder(max_faces) as finder:
         tracker = FaceTracker(finder)
-        return [dict(tracker.update(index, frame)) for index, frame in enumerate(frames)]
+        known = [found for frame in numbered(frames) for found in tracker.push(frame)] + tracker.finish()
+        assert [frame.index for frame, _ in known] == list(range(len(frames)))
+        return [dict(faces) for _, faces in known]
+
+
+def numbered(frames: list[np.ndarray]) -> list[Frame]:
+    return [Frame(index, frame, 1.0) for index, frame in enumerate(frames)]
 
 
 def seen(faces: dict[int, Face | None]) -> list[int]:
@@ -43,7 +62,7 @@ def test_two_faces_are_two_tracks_and_the_limit_holds(closed):
 def test_a_face_that_is_briefly_away_comes_back_as_itself_and_later_as_another(closed):
     covered = closed.copy()
     covered[60:330, 40:280] = closed[60:330, 40:280].mean((0, 1))
-    tracks = follow([closed] * 3 + [covered] * 5 + [closed] * 5 + [covered] * (MAX_GAP + 3) + [closed] * 5)
+    tracks = follow([closed] * 3 + [covered] * 5 + [closed] * 5 + [covered] * (MAX_GAP + 3) + [closed] * 7)
     assert seen(tracks[2]) == [0] and seen(tracks[5]) == []
     assert 0 in tracks[5] and seen(tracks[12]) == [0]
     assert seen(tracks[-1]) == [1]
@@ -56,6 +75,34 @@ def test_a_cut_ends_the_track_even_if_the_next_face_is_in_the_same_place(closed)
     other_shot[:, 270:] = 255
     tracks = follow([closed] * 3 + [other_shot] * 3)
     assert seen(tracks[2]) == [0] and seen(tracks[3]) == [1]
+
+
+def test_between_two_looks_a_face_is_halfway(talking):
+    frames = [talking.draw(0.5, 0.5, pose=Pose(3.0 * t, 0.0, 0.0)) for t in range(9)]
+    centres = [faces[0].landmarks.mean(0)[0] for faces in follow(frames)]
+    assert np.allclose(centres[3], (centres[2] + centres[4]) / 2)
+    assert np.diff(centres) == pytest.approx(np.full(8, 3.0), abs=1.5)
+
+
+def test_whole_faces_are_cut_out_now_and_then_at_one_place_in_both_pictures(closed, talking):
+    frames = [closed if t % 4 < 2 else talking.draw(1.0, 0.5) for t in range(32)]
+    with FaceFinder() as finder:
+        found = [crop for now in follow_mouths(iter(numbered(frames)), finder) for crop in now.ready.get(0, [])]
+    assert [crop.index for crop in found] == list(range(32))
+    faces = {crop.index: crop.face for crop in found if crop.face}
+    assert list(faces) == [0, FACE_EVERY, 2 * FACE_EVERY, 3 * FACE_EVERY][: len(faces)] and len(faces) >= 3
+    for face in faces.values():
+        assert face.pixels.shape == (2, FACE_SIZE, FACE_SIZE, 3)
+        assert np.abs(np.diff(face.pixels[:, :40].astype(int), axis=0)).mean() < 1.5
+        assert np.abs(np.diff(face.pixels[:, 85:115, 60:100].astype(int), axis=0)).mean() > 4
+        lips = face.landmarks[list(LIPS)].mean(0)
+        assert lips == pytest.approx([80, 100], abs=4) and 115 < face.landmarks[CHIN, 1] < 160
+
+
+def test_the_crop_of_a_face_has_the_eyes_and_the_chin(closed):
+    face = follow([closed])[0][0]
+    crop = cut_out(closed, face_geometry(mouth_geometry(face.landmarks)), FACE_WIDTH, FACE_SIZE)
+    assert lip_opening(follow([crop])[0][0].landmarks) == pytest.approx(lip_opening(face.landmarks), abs=0.03)
 
 
 def test_a_small_face_in_a_wide_picture_is_found(closed):
@@ -90,10 +137,10 @@ def test_the_crop_is_the_same_however_the_picture_is_turned_and_scaled(closed):
 def test_crops_come_two_frames_late_one_for_each_frame_and_say_what_is_not_visible(closed):
     face = follow([closed])[0][0]
     cropper = MouthCropper()
-    assert cropper.push(0, closed, None) == []
+    assert cropper.push(Frame(0, closed, 1.0), None) == []
     counts, crops = [], []
     for index in range(1, 8):
-        ready = cropper.push(index, closed, None if index == 4 else face)
+        ready = cropper.push(Frame(index, closed, 1.0), None if index == 4 else face)
         counts.append(len(ready))
         crops += ready
     crops += cropper.finish()
@@ -109,5 +156,5 @@ def test_a_profile_and_a_tiny_face_are_not_visible(closed):
         Face(face.landmarks * 0.1, yaw_deg=0.0, roll_deg=0.0),
     ):
         cropper = MouthCropper()
-        cropper.push(0, closed, changed)
+        cropper.push(Frame(0, closed, 1.0), changed)
         assert [crop.visible for crop in cropper.finish()] == [False]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.audio import SpeechActivity
 from model.detector import VIDEO_SIZE
-from model.media import SAMPLE_RATE, SAMPLES_PER_FRAME
+from model.media import GRID_FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from model.training.prepare import PreparedClip
 
 CORPUS_POWER = 0.7
@@ -22,6 +22,13 @@ MIN_SPEED, MAX_SPEED = 0.88, 1.14
 """Clips are played that much slower or faster, picture and sound alike."""
 
 NON_SPEECH_WEIGHT = 0.2
+LONGEST = 110
+"""Longer clips are taken in parts of about this many frames, so that a batch can hold two of one person."""
+
+SLOWER_FPS = (12.0, 15.0, 20.0, 24.0)
+SLOWER_CHANCE = 0.2
+"""How often, and to what, the frame rate of the picture is lowered; its frames are then repeated."""
+
 MAX_LAG = 5
 """Sound is cut up to this many frames apart from the picture, lest the streams learn where a cut begins."""
 
@@ -46,26 +53,38 @@ class Sampler:
     def __init__(self, clips: Sequence[PreparedClip], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._torch_rng = torch.Generator().manual_seed(seed)
-        self._clips = list(clips)
         activity = SpeechActivity()
-        self._weights = [_frame_weights(clip, activity) for clip in clips]
-        self._lengths = np.array([len(clip.crops) for clip in clips])
-        frames: Counter[str] = Counter()
+        self._clips, self._weights = [], []
         for clip in clips:
+            weights = _frame_weights(clip, activity)
+            for part in _parts(len(clip.crops)):
+                self._clips.append(_part_of(clip, part))
+                self._weights.append(weights[part])
+        self._lengths = np.array([len(clip.crops) for clip in self._clips])
+        self._people = np.unique([f"{c.clip.corpus}/{c.clip.identity}" for c in self._clips], return_inverse=True)[1]
+        frames: Counter[str] = Counter()
+        for clip in self._clips:
             frames[clip.clip.corpus] += len(clip.crops)
-        rarity = np.array([frames[clip.clip.corpus] ** (CORPUS_POWER - 1) for clip in clips])
+        rarity = np.array([frames[clip.clip.corpus] ** (CORPUS_POWER - 1) for clip in self._clips])
         self._chance = self._lengths * rarity
 
     def draw(self, size: int, frames: int) -> Batch:
-        """``size`` stretches of ``frames`` pictures, augmented, each of another clip if there are enough.
+        """``size`` stretches of ``frames`` pictures, augmented, two of each person where there are two.
 
-        Raises ValueError when no clip is long enough.
+        Other speech of the same person is the hardest thing to tell from the right one. Raises ValueError
+        when no clip is long enough.
         """
         chance = np.where(self._lengths >= frames * MAX_SPEED + 1, self._chance, 0.0)
         if not chance.any():
             raise ValueError(f"no clip has {frames * MAX_SPEED:.0f} frames")
-        enough = np.count_nonzero(chance) >= size
-        chosen = self._rng.choice(len(self._clips), size, replace=not enough, p=chance / chance.sum())
+        chosen: list[int] = []
+        for _ in range(size):
+            left = chance.copy()
+            left[chosen] = 0.0
+            if len(chosen) % 2 and (left * (same := self._people == self._people[chosen[-1]])).any():
+                left = left * same
+            left = left if left.any() else chance
+            chosen.append(int(self._rng.choice(len(left), p=left / left.sum())))
         cuts = [self._cut(self._clips[i], self._weights[i], frames) for i in chosen]
         mouths, sounds, lags, weights = (torch.stack(parts) for parts in zip(*cuts))
         mouths = augment_mouths(mouths.flatten(0, 1), frames, self._torch_rng).unflatten(0, (size, frames))
@@ -77,9 +96,14 @@ class Sampler:
         room = len(clip.crops) - frames * speed
         start = self._rng.uniform(0, room)
         lag = int(self._rng.integers(-MAX_LAG, MAX_LAG + 1))
-        lag = int(np.clip(lag, np.ceil(-start / speed), np.floor((room - start) / speed)))
-        pictures = np.clip(np.round(start + speed * np.arange(frames)).astype(int), 0, len(clip.crops) - 1)
-        instants = (start + lag * speed) * SAMPLES_PER_FRAME + speed * np.arange(frames * SAMPLES_PER_FRAME)
+        heard = start + clip.sound_late
+        lag = int(np.clip(lag, np.ceil(-heard / speed), np.floor((room - heard) / speed)))
+        steps = np.arange(frames)
+        if self._rng.random() < SLOWER_CHANCE:
+            ratio = GRID_FPS / self._rng.choice(SLOWER_FPS)
+            steps = np.floor(steps / ratio + self._rng.random()) * ratio
+        pictures = np.clip(np.round(start + speed * steps).astype(int), 0, len(clip.crops) - 1)
+        instants = (heard + lag * speed) * SAMPLES_PER_FRAME + speed * np.arange(frames * SAMPLES_PER_FRAME)
         sound = np.interp(instants, np.arange(len(clip.audio)), clip.audio).astype(np.float32) / 32768
         return (
             torch.from_numpy(clip.crops[pictures]).permute(0, 3, 1, 2).float() / 255,
@@ -96,6 +120,18 @@ def grey_and_small(clip: PreparedClip) -> PreparedClip:
     return replace(clip, crops=small.round().byte().permute(0, 2, 3, 1).numpy())
 
 
+def _parts(length: int) -> list[slice]:
+    edges = np.linspace(0, length, max(1, round(length / LONGEST)) + 1).astype(int)
+    return [slice(low, high) for low, high in zip(edges, edges[1:])]
+
+
+def _part_of(clip: PreparedClip, part: slice) -> PreparedClip:
+    sound = clip.audio[part.start * SAMPLES_PER_FRAME : part.stop * SAMPLES_PER_FRAME]
+    return replace(
+        clip, crops=clip.crops[part], audio=sound, visible=clip.visible[part], lip_opening=clip.lip_opening[part]
+    )
+
+
 def _frame_weights(clip: PreparedClip, activity: SpeechActivity) -> np.ndarray:
     speech = np.zeros(len(clip.crops), np.float32)
     found = activity.per_frame([clip.audio.astype(np.float32) / 32768])[: len(speech)]
@@ -104,7 +140,7 @@ def _frame_weights(clip: PreparedClip, activity: SpeechActivity) -> np.ndarray:
 
 
 def augment_mouths(mouths: Tensor, frames: int, rng: torch.Generator) -> Tensor:
-    """Turn, scale, shift, mirror, recolour, blur, cover and add noise, alike in the frames of a stretch.
+    """Turn, scale, shift, mirror, recolour, blur, cover, compress and add noise, alike in a stretch's frames.
 
     ``mouths`` (B * frames, C, H, W) in [0, 1], and so is the result.
     """
@@ -147,7 +183,22 @@ def augment_mouths(mouths: Tensor, frames: int, rng: torch.Generator) -> Tensor:
     noisy = every_frame(coin(0.4))
     grain = torch.randn(int(noisy.sum()), 1, side, side, generator=rng)
     mouths[noisy] += every_frame(uniform(0, 0.06, 1, 1, 1))[noisy] * grain
-    return mouths.clamp(0, 1)
+    mouths = mouths.clamp(0, 1)
+
+    if channels == 1:
+        for index in coin(0.3).nonzero().flatten().tolist():
+            stretch = slice(index * frames, (index + 1) * frames)
+            mouths[stretch, 0] = _compressed(mouths[stretch, 0], int(torch.randint(12, 60, (), generator=rng)))
+    return mouths
+
+
+def _compressed(pictures: Tensor, quality: int) -> Tensor:
+    """Grey pictures (T, H, W) in [0, 1] as JPEG leaves them, each by itself."""
+
+    def once(picture: np.ndarray) -> np.ndarray:
+        return cv2.imdecode(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], 0)
+
+    return torch.from_numpy(np.stack([once(p) for p in (pictures * 255).byte().numpy()])).float() / 255
 
 
 def augment_sounds(sounds: Tensor, rng: torch.Generator) -> Tensor:

@@ -26,6 +26,17 @@ STUDIO = frozenset({"grid", "syllables", "tcd_timit"})
 """Corpora that are not in the wild."""
 
 
+FAMILIES = {
+    "wav2lip": ("wav2lip", "wav2lip-hq", "wav2lip_codeformer"),
+    "Loopy": ("Loopy",),
+    "AniTalker": ("AniTalker",),
+    "EDTalk": ("EDTalk",),
+    "SadTalker": ("SadTalker",),
+    "latent": ("MuseTalk", "LatentSync"),
+}
+"""Generators that are left out of training together, to measure on what was never seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """One file. ``corpus``: for a fake, the method that made it. ``path`` is relative to the folder."""

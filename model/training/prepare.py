@@ -7,15 +7,16 @@ the cache is not made again. Clips without a usable face are noted, not hidden.
 import argparse
 import multiprocessing
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from model.crops import CROP_SIZE, MouthCrop, MouthCropper
+from model.crops import CROP_SIZE, FACE_SIZE, MouthCrop, follow_mouths
 from model.errors import MediaError
-from model.faces import FaceFinder, FaceTracker
+from model.faces import FaceFinder
 from model.media import MediaFile, load_audio
 from model.training.clips import Clip, list_clips
 
@@ -25,7 +26,8 @@ class PreparedClip:
     """The most visible face of a clip, on the 25 fps grid from the first to the last frame it was followed.
 
     ``crops``: (T, 96, 96, 3) uint8 RGB. ``audio``: (T * 640,) int16 at 16 kHz, beginning with the first
-    crop. ``visible``: (T,) bool. ``lip_opening``: (T,) float32, see `model.crops.MouthCrop`.
+    crop. ``visible``: (T,) bool. ``lip_opening``: (T,) float32, see `model.crops.MouthCrop`. ``sound_late``:
+    by how many frames the file's sound is known to be late.
     """
 
     clip: Clip
@@ -33,30 +35,50 @@ class PreparedClip:
     audio: np.ndarray
     visible: np.ndarray
     lip_opening: np.ndarray
+    sound_late: int = 0
 
 
-def load_prepared(clips: list[Clip], cache: Path) -> list[PreparedClip]:
+@dataclass(frozen=True, slots=True)
+class PreparedFaces:
+    """The same face, whole, at N moments; see `model.crops.FaceCrop`.
+
+    ``at``: (N,) int, frames after the first crop of the mouth. ``pixels``: (N, 2, 160, 160, 3) uint8 RGB.
+    ``landmarks``: (N, 468, 2) float32. ``generated``: ``pixels`` with the mouths that a generator made.
+    """
+
+    clip: Clip
+    at: np.ndarray
+    pixels: np.ndarray
+    landmarks: np.ndarray
+    generated: np.ndarray | None = None
+
+
+def load_prepared(clips: Iterable[Clip], cache: Path) -> list[PreparedClip]:
     """Those of ``clips`` that have a usable face, from the cache."""
-    loaded = []
+    fields = ("crops", "audio", "visible", "lip_opening")
+    return [PreparedClip(clip, *arrays) for clip, arrays in _load(clips, cache, fields) if len(arrays[0])]
+
+
+def load_faces(clips: Iterable[Clip], cache: Path) -> list[PreparedFaces]:
+    """The faces of those of ``clips`` that have any, from the cache."""
+    fields = ("face_at", "faces", "landmarks")
+    return [PreparedFaces(clip, *arrays) for clip, arrays in _load(clips, cache, fields) if len(arrays[0])]
+
+
+def _load(clips: Iterable[Clip], cache: Path, fields: Sequence[str]) -> Iterator[tuple[Clip, list[np.ndarray]]]:
     for clip in clips:
         with np.load(_cached(cache, clip)) as arrays:
-            if len(arrays["crops"]):
-                loaded.append(PreparedClip(clip, **arrays))
-    return loaded
+            yield clip, [arrays[name] for name in fields]
 
 
 def prepare_clip(source: Path) -> dict[str, np.ndarray]:
     """Arrays of `PreparedClip` for one file; empty ones when no face is found."""
     media = MediaFile(source)
     tracks: dict[int, list[MouthCrop]] = defaultdict(list)
-    croppers: dict[int, MouthCropper] = defaultdict(MouthCropper)
     with FaceFinder() as finder:
-        tracker = FaceTracker(finder)
-        for frame in media.frames():
-            for track_id, face in tracker.update(frame.index, frame.rgb).items():
-                tracks[track_id] += croppers[track_id].push(frame.index, frame.rgb, face)
-    for track_id, cropper in croppers.items():
-        tracks[track_id] += cropper.finish()
+        for now in follow_mouths(media.frames(), finder):
+            for track_id, crops in now.ready.items():
+                tracks[track_id] += crops
     crops = max(tracks.values(), key=lambda crops: sum(c.visible for c in crops), default=[])
     return _on_one_grid(crops, load_audio(media))
 
@@ -70,9 +92,13 @@ def _on_one_grid(crops: list[MouthCrop], sound: np.ndarray) -> dict[str, np.ndar
         at = crop.index - first
         pixels[at], visible[at], opening[at] = crop.pixels, crop.visible, crop.lip_opening
     heard = min(length, max(0, len(sound) // 640 - first))
+    whole = [crop for crop in crops if crop.face and crop.index - first < heard]
     audio = np.clip(sound[first * 640 : (first + heard) * 640] * 32767, -32768, 32767).astype(np.int16)
     return {
         "crops": pixels[:heard], "audio": audio, "visible": visible[:heard], "lip_opening": opening[:heard],
+        "face_at": np.array([crop.index - first for crop in whole], int),
+        "faces": np.array([crop.face.pixels for crop in whole], np.uint8).reshape(-1, 2, FACE_SIZE, FACE_SIZE, 3),
+        "landmarks": np.array([crop.face.landmarks for crop in whole], np.float32).reshape(-1, 468, 2),
     }  # fmt: skip
 
 

@@ -22,8 +22,9 @@ from model.seed_detector import SeedLipSyncDetector
 from model.training.accuracy import sync_accuracy
 from model.training.batches import Batch, Sampler, grey_and_small
 from model.training.clips import list_clips, split_clips
-from model.training.prepare import load_prepared, prepare
-from model.weights import save_weights
+from model.training.offsets import with_known_offsets
+from model.training.prepare import PreparedClip, load_prepared, prepare
+from model.weights import load_weights, save_weights
 
 FRAMES_PER_STEP = 560
 LENGTHS = (20, 28, 44)
@@ -63,6 +64,7 @@ class Run:
         """Write all of it in one go, so that an interrupt never leaves half a file."""
         state: dict[str, object] = {name: getattr(self, name).state_dict() for name in PARTS}
         state |= {"step": self.step, "minutes": self.minutes, "history": self.history}
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, path.with_suffix(".partial"))
         path.with_suffix(".partial").rename(path)
 
@@ -213,10 +215,12 @@ def batches(sampler: Sampler) -> Iterator[Batch]:
             yield sampler.draw(FRAMES_PER_STEP // length, length)
 
 
-def new_run(name: str, device: torch.device) -> Run:
-    """A detector by name, untrained, with its loss and its optimizer."""
+def new_run(name: str, device: torch.device, start: Path | None = None) -> Run:
+    """A detector by name, untrained or with the weights ``start``, with its loss and its optimizer."""
     torch.manual_seed(0)
     detector: nn.Module = LipSyncDetector() if name == "lipsync" else SeedLipSyncDetector()
+    if start:
+        load_weights(detector, start)
     loss: nn.Module = ContrastiveLoss() if name == "lipsync" else SeedLoss()
     detector.to(device, memory_format=torch.channels_last)
     loss.to(device)
@@ -225,18 +229,20 @@ def new_run(name: str, device: torch.device) -> Run:
     return Run(detector, loss, averaged, optimizer)
 
 
-def train(data: Path, cache: Path, name: str, minutes: float, checkpoint: Path, weights: Path) -> None:
-    """Train detector ``name`` for ``minutes`` of wall time in all, whatever the number of interrupts."""
+def train(
+    name: str, clips: list[PreparedClip], held_out: list[PreparedClip], minutes: float, checkpoint: Path, weights: Path,
+    start: Path | None = None,
+) -> None:  # fmt: skip
+    """Train detector ``name`` for ``minutes`` of wall time in all, whatever the number of interrupts.
+
+    ``start``: weights to begin with instead of none.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    split = {side: [c for c in clips if not c.fake] for side, clips in split_clips(list_clips(data)).items()}
-    held_out = load_prepared(split["val"], cache)
-    run = new_run(name, device)
+    run = new_run(name, device, start)
     if checkpoint.exists():
         run.restore(checkpoint)
         print(f"resumed at step {run.step}, {run.minutes:.1f} min")
-    clips = load_prepared(split["train"], cache)
     sampler = Sampler([grey_and_small(clip) for clip in clips] if name == "lipsync" else clips, seed=run.step)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     started, reported, losses = time.monotonic(), time.monotonic(), []
     for batch in batches(sampler):
         for group in run.optimizer.param_groups:
@@ -267,7 +273,7 @@ def _step(run: Run, batch: Batch, device: torch.device) -> float:
     return loss.item()
 
 
-def _report(run: Run, name: str, held_out: list, loss: float) -> None:
+def _report(run: Run, name: str, held_out: list[PreparedClip], loss: float) -> None:
     row: dict[str, float] = {"step": run.step, "minutes": round(run.minutes, 1), "loss": round(loss, 4)}
     accuracy = sync_accuracy(run.averaged.module, held_out, windows_per_clip=1 if name == "seed" else 40)
     row |= {f"accuracy_{frames}": round(float(share), 3) for frames, share in accuracy.items()}
@@ -283,9 +289,16 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=90.0)
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
     parser.add_argument("--out", type=Path, default=Path("weights"))
+    parser.add_argument("--start", type=Path, help="weights to begin with")
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
+    sides = split_clips(clip for clip in list_clips(arguments.data) if not clip.fake)
     train(
-        arguments.data, arguments.cache, arguments.detector, arguments.minutes,
-        arguments.run / f"{arguments.detector}.pt", arguments.out / f"{arguments.detector}.safetensors",
-    )  # fmt: skip
+        arguments.detector,
+        with_known_offsets(load_prepared(sides["train"], arguments.cache), arguments.cache),
+        load_prepared(sides["val"], arguments.cache),
+        arguments.minutes,
+        arguments.run / f"{arguments.detector}.pt",
+        arguments.out / f"{arguments.detector}.safetensors",
+        arguments.start,
+    )
