@@ -57,6 +57,9 @@ class Window(_Record):
         description="Probability that mouth and voice match at the track's constant offset. Null: no evidence, see "
         "`note`."
     )
+    content_score: Probability | None = Field(
+        description="Probability that the face was filmed, not rendered, judged by its pixels. Null: no evidence."
+    )
     offset_ms: int | None = Field(description=f"Best offset of this window alone. {OFFSET} Null: no evidence.")
     fake_probability: Probability | None = Field(
         description="Probability that the lips are fake, judged by this window alone. Null: no evidence."

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 from model.audio import SpeechActivity
-from model.crops import CROP_SIZE
+from model.content import ContentDetector
+from model.crops import CROP_SIZE, FACE_SIZE
 from model.detector import CONTEXT, EMBEDDING, MAX_OFFSET, LipSyncDetector
 from model.media import SAMPLES_PER_FRAME
-from model.verdict import VerdictRule, load_rule
+from model.verdict import UNFITTED, VerdictRule, load_rule
 from model.weights import digest, load_weights
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-VERSION = "1.0.0"
+LEFT_OUT = "left_out"
+VERSION = "1.1.0"
 
+BATCH_FACES = 8
 BATCH_FRAMES = 100
 """Pictures, or 40 ms pieces of sound, that go through the detector at a time, apart from their context."""
 
@@ -62,13 +65,16 @@ class Embedder:
 
 
 class Detector:
-    """Embeds mouths and sound and compares them. One instance serves all threads of a process."""
+    """Compares mouths with sound, and looks at faces. One instance serves all threads of a process."""
 
-    def __init__(self, info: DetectorInfo, network: LipSyncDetector, rule: VerdictRule) -> None:
+    def __init__(
+        self, info: DetectorInfo, network: LipSyncDetector, content: ContentDetector, rule: VerdictRule
+    ) -> None:
         self.info = info
         self.rule = rule
         self._device = torch.device(info.device)
         self._network = torch.jit.script(network.to(self._device).eval())
+        self._content = torch.jit.optimize_for_inference(torch.jit.script(content.to(self._device).eval()))
         self._speech = SpeechActivity()
 
     def mouth_embedder(self) -> "Embedder":
@@ -78,6 +84,12 @@ class Detector:
     def sound_embedder(self) -> "Embedder":
         """For successive 40 ms of sound, (640,) float32 each."""
         return Embedder(lambda pieces: self._embed_sound(np.concatenate(pieces)))
+
+    @torch.inference_mode()
+    def rendered(self, faces: np.ndarray) -> np.ndarray:
+        """How rendered faces (N, 2, 160, 160, 3) uint8 look: (N,) logits, see `ContentDetector`."""
+        parts = np.split(faces, range(BATCH_FACES, len(faces), BATCH_FACES)) if len(faces) else []
+        return np.concatenate([np.zeros(0, np.float32), *map(self._look_at, parts)])
 
     def speech_per_frame(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
         """Probability of speech for every 40 ms, see `SpeechActivity.per_frame`."""
@@ -101,6 +113,12 @@ class Detector:
             self._embed_sound(np.zeros(frames * SAMPLES_PER_FRAME, np.float32))
             self._offset_similarity(video, np.zeros((frames + 2 * MAX_OFFSET, EMBEDDING), np.float32))
         self.speech_per_frame([np.zeros(SAMPLES_PER_FRAME, np.float32)])
+        for faces in (1, BATCH_FACES, BATCH_FACES):
+            self.rendered(np.zeros((faces, 2, FACE_SIZE, FACE_SIZE, 3), np.uint8))
+
+    def _look_at(self, faces: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(faces).to(self._device).permute(0, 1, 4, 2, 3).float() / 255
+        return _to_numpy(self._content(pixels))
 
     @torch.inference_mode()
     def _embed_mouths(self, crops: np.ndarray) -> np.ndarray:
@@ -117,16 +135,28 @@ class Detector:
         return _to_numpy(self._network.offset_similarity(*on_device)[0])
 
 
-def load_detector(device: str | None = None, weights: Path = WEIGHTS) -> Detector:
+def load_detector(
+    device: str | None = None, weights: Path = WEIGHTS, left_out: str | None = None, fitted: bool = True
+) -> Detector:
     """Load the default detector and its verdict rule, ready to serve.
 
-    ``device``: as PyTorch names it; CUDA when there is one, else CPU, when None. Raises FileNotFoundError
-    when a weights file is missing, RuntimeError when it is of another network.
+    ``device``: as PyTorch names it; CUDA when there is one, else CPU, when None. ``left_out``: instead of what
+    is served, what was trained and fitted without that family of generators. ``fitted`` False: without the
+    verdict rule. Raises FileNotFoundError when a weights file is missing, RuntimeError when it is of another
+    network.
     """
-    network = LipSyncDetector()
-    parameters, numbers = weights / "lipsync.safetensors", weights / "verdict.json"
-    loaded = {parameters.name: load_weights(network, parameters), numbers.name: digest(numbers)}
-    rule = load_rule(numbers)
+    network, content = LipSyncDetector(), ContentDetector()
+    folder = weights / LEFT_OUT / left_out if left_out else weights
+    sync_weights, content_weights, numbers = (
+        weights / "lipsync.safetensors", folder / "content.safetensors", folder / "verdict.json",
+    )  # fmt: skip
+    loaded = {
+        sync_weights.name: load_weights(network, sync_weights),
+        content_weights.name: load_weights(content, content_weights),
+    }
+    rule = UNFITTED
+    if fitted:
+        rule, loaded[numbers.name] = load_rule(numbers), digest(numbers)
     info = DetectorInfo(
         name="LipSyncDetector",
         version=VERSION,
@@ -134,7 +164,7 @@ def load_detector(device: str | None = None, weights: Path = WEIGHTS) -> Detecto
         weights=loaded,
         thresholds={"real_below": rule.real_below, "fake_above": rule.fake_above},
     )
-    detector = Detector(info, network, rule)
+    detector = Detector(info, network, content, rule)
     detector.warm_up()
     return detector
 

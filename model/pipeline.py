@@ -13,13 +13,13 @@ from typing import TypeVar
 import numpy as np
 
 from model.audio import equal_chunks
-from model.crops import MouthCrop, follow_mouths
-from model.engine import Detector, Embedder
+from model.crops import FACE_SIZE, MouthCrop, follow_mouths
+from model.engine import BATCH_FACES, Detector
 from model.faces import FaceFinder
 from model.media import GRID_FPS, SAMPLES_PER_FRAME, Limits, MediaFile, StreamInfo
 from model.results import Analysis, Media, Reason, Sync, Timing, Track, Verdict, Window
 from model.verdict import MIN_EVIDENCE_S, evidence_s, frames_to_ms, reasons_for
-from model.windows import FaceEvidence, WindowEvidence, aligned_sound, slide, speech_frames
+from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames
 
 T = TypeVar("T")
 
@@ -108,26 +108,30 @@ def watch(media: MediaFile, detector: Detector, max_faces: int, heard: Heard, cl
     A face is finished as soon as its track ends, so that its last pictures are not kept till the end.
     """
     seen: list[SeenFace] = []
-    followed: dict[int, _Followed] = defaultdict(lambda: _Followed(detector.mouth_embedder()))
+    followed: dict[int, _Followed] = defaultdict(lambda: _Followed(detector))
     with FaceFinder(max_faces) as finder:
         for now in clock.each("faces", follow_mouths(clock.each("media", media.frames()), finder)):
             with clock.measure("detector"):
                 for track_id, crops in now.ready.items():
                     followed[track_id].keep(crops)
                 for track_id in now.ended:
-                    seen.append(followed.pop(track_id).finish(track_id, heard, detector))
+                    seen.append(followed.pop(track_id).finish(track_id, heard))
     return sorted(seen, key=lambda face: face.evidence.track_id)
 
 
 class _Followed:
     """One face while it is watched."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._embedder = detector.mouth_embedder()
         self._boxes: list[np.ndarray] = []
         self._first = 0
         self._visible: list[bool] = []
         self._opening: list[float] = []
+        self._looked_at: list[int] = []
+        self._rendered: list[np.ndarray] = []
+        self._faces: list[np.ndarray] = []
 
     def keep(self, crops: Sequence[MouthCrop]) -> None:
         """Embed crops; a frame that the grid lacks is as the one before it, but not visible."""
@@ -138,23 +142,37 @@ class _Followed:
                 self._append(crop, visible=False)
             self._append(crop, crop.visible)
             self._boxes.append(crop.box)
+            if crop.face is not None:
+                self._looked_at.append(crop.index - self._first)
+                self._faces.append(crop.face.pixels)
+                if len(self._faces) == BATCH_FACES:
+                    self._look()
 
-    def finish(self, track_id: int, heard: Heard, detector: Detector) -> SeenFace:
+    def finish(self, track_id: int, heard: Heard) -> SeenFace:
         """The face as evidence, once the last frame was seen."""
+        self._look()
         video = self._embedder.finish()
         speech = speech_frames(heard.speech, self._first + len(video))[self._first :]
         visible = np.array(self._visible)
         evidence = FaceEvidence(
             track_id=track_id,
             first=self._first,
-            similarity=detector.offset_similarity(video, aligned_sound(heard.embeddings, self._first, len(video))),
+            similarity=self._detector.offset_similarity(
+                video, aligned_sound(heard.embeddings, self._first, len(video))
+            ),
             usable=visible & speech,
             speech=speech,
             visible=visible,
             lip_opening=np.array(self._opening),
+            rendered=over_time(np.array(self._looked_at), np.concatenate(self._rendered), len(video)),
         )
         left, top, right, bottom = np.median(self._boxes, axis=0).round().astype(int).tolist()
         return SeenFace((left, top, right - left, bottom - top), evidence)
+
+    def _look(self) -> None:
+        shape = (-1, 2, FACE_SIZE, FACE_SIZE, 3)
+        self._rendered.append(self._detector.rendered(np.array(self._faces, np.uint8).reshape(shape)))
+        self._faces = []
 
     def _append(self, crop: MouthCrop, visible: bool) -> None:
         self._embedder.push(crop.pixels)
@@ -223,6 +241,7 @@ def _window(window: WindowEvidence, detector: Detector) -> Window:
         start_s=round(window.start / GRID_FPS, 3),
         end_s=round(window.end / GRID_FPS, 3),
         sync_score=round(_score(window, detector), 4) if known else None,
+        content_score=round(detector.rule.content_score(window), 4) if known else None,
         offset_ms=frames_to_ms(window.offset) if known else None,
         fake_probability=round(detector.rule.fake_probability([window]), 4) if known else None,
         speech=window.speech,

@@ -31,7 +31,8 @@ class Window:
     """Evidence of one face in one span of time.
 
     ``sync_score``: probability in [0, 1] that mouth and voice match at the track's constant offset; None
-    where there is no evidence, and then ``note`` says why. ``offset_ms``: best offset of this window alone.
+    where there is no evidence, and then ``note`` says why. ``content_score``: probability in [0, 1] that the
+    face was filmed, not rendered, by its pixels. ``offset_ms``: best offset of this window alone.
     ``fake_probability``: calibrated, of this window alone.
     """
 
@@ -39,6 +40,7 @@ class Window:
     start_s: float
     end_s: float
     sync_score: float | None
+    content_score: float | None
     offset_ms: int | None
     fake_probability: float | None
     speech: bool

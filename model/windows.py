@@ -1,4 +1,4 @@
-"""Similarity of mouth and voice at every instant and offset in; evidence for sliding windows out."""
+"""What is known of a face at every instant in; evidence for sliding windows out."""
 
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ class FaceEvidence:
 
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
     visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
+    ``rendered``: (T,), how rendered the face looks, see `model.content`; nan where that is not known.
     """
 
     track_id: int
@@ -34,6 +35,7 @@ class FaceEvidence:
     speech: np.ndarray
     visible: np.ndarray
     lip_opening: np.ndarray
+    rendered: np.ndarray
 
     @property
     def offset_curve(self) -> np.ndarray:
@@ -52,7 +54,8 @@ class WindowEvidence:
 
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
-    ``track_offset`` that of the whole track.
+    ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the face looks, 0 where
+    that is not known.
     """
 
     track_id: int
@@ -64,10 +67,11 @@ class WindowEvidence:
     usable: np.ndarray
     offset: int
     track_offset: int
+    rendered: float
 
     @property
-    def facts(self) -> np.ndarray:
-        """(3,): what the verdict rule looks at, of one window.
+    def sync_facts(self) -> np.ndarray:
+        """(3,): what the verdict rule looks at of sync, in one window.
 
         How alike mouth and voice are at the track's constant offset, within a frame; how much more alike
         than at all offsets (log of the share of the exponentials, relative to chance); and whether the
@@ -124,8 +128,18 @@ def _window(face: FaceEvidence, start: int, end: int, track_offset: int) -> Wind
     curve = face.similarity[span][usable].mean(0) if usable.any() else np.zeros(2 * MAX_OFFSET + 1)
     return WindowEvidence(
         face.track_id, start, end, speech, _note(face, span, speech), curve, usable,
-        int(curve.argmax()) - MAX_OFFSET, track_offset,
+        int(curve.argmax()) - MAX_OFFSET, track_offset, _mean_known(face.rendered[span]),
     )  # fmt: skip
+
+
+def _mean_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def over_time(at: np.ndarray, values: np.ndarray, frames: int) -> np.ndarray:
+    """(frames,): ``values`` (N,) known at frames ``at`` (N,), joined by lines; nan if there are none."""
+    return np.interp(np.arange(frames), at, values) if len(at) else np.full(frames, np.nan)
 
 
 def _note(face: FaceEvidence, span: slice, speech: bool) -> str | None:

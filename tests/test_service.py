@@ -88,7 +88,18 @@ def test_the_offset_of_a_made_sample_is_found(live: Live, talk: Callable[[int], 
     windows = answer["windows"]
     assert len(windows) == track["windows"] > 5
     assert all(
-        set(window) == {"track_id", "start_s", "end_s", "sync_score", "offset_ms", "fake_probability", "speech", "note"}
+        set(window)
+        == {
+            "track_id",
+            "start_s",
+            "end_s",
+            "sync_score",
+            "content_score",
+            "offset_ms",
+            "fake_probability",
+            "speech",
+            "note",
+        }
         for window in windows
     )
     assert {window["track_id"] for window in windows} == {track["track_id"]}

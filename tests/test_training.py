@@ -14,6 +14,7 @@ from model.seed_detector import SeedLipSyncDetector
 from model.training.accuracy import sync_accuracy, window_offsets
 from model.training.batches import Batch, Sampler, augment_mouths, augment_sounds, grey_and_small
 from model.training.clips import NEVER_TRAIN, TRAIN_ONLY, Clip, list_clips, split_clips
+from model.training.offsets import KnownOffset, judge, save_offsets, with_known_offsets
 from model.training.prepare import PreparedClip
 from model.training.statistics import auc, auc_over_identities, mean_over_identities
 from model.training.train import ContrastiveLoss, SeedLoss, new_run
@@ -87,6 +88,57 @@ def test_few_clips_are_enough_and_too_short_ones_are_refused():
     assert Sampler([clip()], seed=0).draw(4, 20).mouths.shape[0] == 4
     with pytest.raises(ValueError, match="no clip"):
         Sampler([clip(frames=30)], seed=0).draw(4, 44)
+
+
+def test_a_clip_whose_sound_is_known_to_be_late_is_put_in_time():
+    clips = [clip(str(i), seed=i, frames=100) for i in range(6)]
+    late = [replace(c, audio=np.roll(c.audio, 3 * SAMPLES_PER_FRAME), sound_late=3) for c in clips]
+    straight, mended = Sampler(clips, seed=3).draw(6, 44), Sampler(late, seed=3).draw(6, 44)
+    for one, other, lag in zip(straight.mouths, mended.mouths, mended.lag.tolist()):
+        assert one.shape == other.shape and abs(lag) <= 5
+    for mouth, sound, lag in zip(mended.mouths, mended.sounds, mended.lag.tolist()):
+        bright = mouth[:, :, 40:60, 36:60].mean((1, 2, 3)).numpy()
+        loud = sound[0].reshape(44, -1).abs().mean(1).numpy()
+        fits = [np.corrcoef(bright[10:34], loud[10 - k : 34 - k])[0, 1] for k in range(-8, 9)]
+        assert abs(int(np.argmax(fits)) - 8 - lag) <= 2
+
+
+def test_a_batch_holds_other_speech_of_the_same_person():
+    clips = [clip(str(i % 8), seed=i, frames=60) for i in range(16)]
+    sampler, pairs = Sampler(clips, seed=1), 0
+    seen: list[str] = []
+    cut = sampler._cut
+
+    def noted(chosen, *rest):
+        seen.append(chosen.clip.identity)
+        return cut(chosen, *rest)
+
+    sampler._cut = noted
+    for _ in range(5):
+        seen.clear()
+        sampler.draw(8, 20)
+        pairs += sum(a == b for a, b in zip(seen[::2], seen[1::2]))
+    assert pairs >= 18
+
+
+def test_offsets_come_from_the_clip_and_from_the_person():
+    def curve(late: int, height: float) -> np.ndarray:
+        return np.where(np.arange(-6, 7) == late, height, 0.0)
+
+    clips = [Clip(f"{i}.mp4", False, "c", "ann") for i in range(3)] + [Clip("b.mp4", False, "c", "bob")]
+    known = judge(dict(zip(clips, (curve(2, 9.0), curve(2, 9.0), curve(0, 0.5), curve(-3, 9.0)))))
+    assert [known[c.path].late for c in clips] == [2, 2, 2, -3]
+    assert known["0.mp4"].sure > 0.9
+    assert judge({clips[0]: curve(0, 0.0)})["0.mp4"].sure < 0.3
+
+
+def test_unsure_and_far_offsets_are_left_out_of_training(tmp_path):
+    clips = [clip(str(i), seed=i) for i in range(3)]
+    assert with_known_offsets(clips, tmp_path) == clips
+    facts = zip(clips, (KnownOffset(1, 0.9), KnownOffset(0, 0.1), KnownOffset(6, 0.9)))
+    save_offsets({c.clip.path: of for c, of in facts}, tmp_path)
+    kept = with_known_offsets(clips, tmp_path)
+    assert [(c.clip.path, c.sound_late) for c in kept] == [(clips[0].clip.path, 1)]
 
 
 def test_augmenting_keeps_range_and_time():
@@ -194,13 +246,15 @@ def test_intervals_are_over_people():
 
 def test_moving_the_sound_of_a_trial_cuts_both_ends_and_pads_nothing():
     ramp = np.arange(100, dtype=np.float32)
-    trial = EmbeddedClip(Clip("x", False, "c", "i"), ramp[:, None], ramp[:, None], ramp, ramp > -1, ramp)
+    trial = EmbeddedClip(Clip("x", False, "c", "i"), ramp[:, None], ramp[:, None], ramp, ramp > -1, ramp, ramp)
     late = trial.with_sound_late_by(5)
     assert len(late.video) == len(late.audio) == 95
     assert (late.video[:, 0] - late.audio[:, 0] == 5).all()
     assert [len(part.video) for part in segments(trial)] == [75]
     swapped = trial.with_sound_of(trial.part(40, 90))
     assert len(swapped.video) == 50 and swapped.audio[0, 0] == 40 and swapped.video[0, 0] == 0
+    partly = trial.with_stretch_of(trial.part(0, 60), 30, 10)
+    assert partly.video[29:41, 0].tolist() == [29, *range(25, 35), 40] == partly.rendered[29:41].tolist()
 
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -6,20 +6,38 @@ import numpy as np
 import pytest
 
 from model.detector import EMBEDDING, MAX_OFFSET
-from model.verdict import Logistic, VerdictRule, evidence_s, load_rule, reasons_for, save_rule
-from model.windows import FaceEvidence, aligned_sound, slide, speech_frames, window_starts
+from model.verdict import (
+    UNFITTED,
+    Logistic,
+    VerdictRule,
+    evidence_s,
+    load_rule,
+    reasons_for,
+    save_rule,
+    spans_text,
+    video_facts,
+)
+from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
 
 RULE = VerdictRule(
     out_of_sync=Logistic((-0.3, -1.0, -1.0), 2.0),
-    fake=Logistic((0.0, -2.0, -4.0), 5.0),
-    real_strength=6.0,
+    rendered=Logistic((2.0,), 0.0),
+    fake=Logistic((0.0, -2.0, -4.0, 1.0, 1.0, 0.0), 11.0),
+    of_real=(6.0, 2.0, 1.0, -3.0, -2.5, 2.0),
     sharpness=3.0,
     real_below=0.4,
     fake_above=0.8,
 )
 
 
-def face(offsets: list[int | None], *, usable: bool = True, speech: bool = True, moving: bool = True) -> FaceEvidence:
+def face(
+    offsets: list[int | None],
+    *,
+    usable: bool = True,
+    speech: bool = True,
+    moving: bool = True,
+    rendered: float | np.ndarray = -3.0,
+) -> FaceEvidence:
     """A face whose similarity peaks at ``offsets``, one a frame; None: nowhere."""
     rng = np.random.default_rng(0)
     similarity = rng.normal(0, 0.3, (len(offsets), 2 * MAX_OFFSET + 1))
@@ -28,7 +46,8 @@ def face(offsets: list[int | None], *, usable: bool = True, speech: bool = True,
             similarity[frame, MAX_OFFSET + offset] += 6
     ones = np.ones(len(offsets), bool)
     opening = rng.uniform(0, 0.2, len(offsets)) if moving else np.full(len(offsets), 0.05)
-    return FaceEvidence(0, 0, similarity, ones & usable & speech, ones & speech, ones & usable, opening)
+    look = np.zeros(len(offsets)) + rendered
+    return FaceEvidence(0, 0, similarity, ones & usable & speech, ones & speech, ones & usable, opening, look)
 
 
 def wandering(frames: int) -> list[int | None]:
@@ -54,15 +73,50 @@ def test_a_wandering_and_an_absent_peak_are_signs_of_a_fake():
 
 
 def test_reasons_name_the_evidence():
-    def codes(offsets: list[int | None], rule: VerdictRule = RULE) -> list[str]:
-        windows = slide(face(offsets), 1.0, 0.2)
+    def codes(offsets: list[int | None], rule: VerdictRule = RULE, rendered: float = -3.0) -> list[str]:
+        windows = slide(face(offsets, rendered=rendered), 1.0, 0.2)
         return [reason.code for reason in reasons_for(rule, rule.fake_probability(windows), windows)]
 
-    assert codes([0] * 100) == ["in_sync"]
-    assert codes([5] * 100) == ["in_sync", "constant_offset"]
-    assert codes([5] * 100, replace(RULE, sharpness=0.1)) == ["in_sync"]
+    assert codes([0] * 100) == ["in_sync", "filmed_face"]
+    assert codes([5] * 100) == ["in_sync", "filmed_face", "constant_offset"]
+    assert codes([5] * 100, replace(RULE, sharpness=0.1)) == ["in_sync", "filmed_face"]
     assert codes(wandering(250))[:2] == ["wandering_offset", "low_sync"]
-    assert codes([0] * 100, replace(RULE, real_below=0.0)) == ["between_thresholds"]
+    assert codes([0] * 100, rendered=4.0) == ["rendered_face"]
+    assert codes(wandering(250), rendered=4.0)[:3] == ["rendered_face", "wandering_offset", "low_sync"]
+    assert codes([0] * 100, replace(RULE, real_below=0.0))[0] == "between_thresholds"
+
+
+def test_a_rendered_face_is_a_fake_however_well_it_is_in_sync():
+    windows = slide(face([0] * 100, rendered=4.0), 1.0, 0.2)
+    assert RULE.verdict(RULE.fake_probability(windows)) == "fake"
+    assert all(RULE.sync_score(w) > 0.9 and RULE.content_score(w) < 0.01 for w in windows)
+
+
+def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
+    look = np.full(500, -3.0)
+    look[200:250] = 4.0
+    windows = slide(face([0] * 500, rendered=look), 1.0, 0.2)
+    facts = video_facts(windows)
+    assert facts[3] < -2 and facts[4] == pytest.approx(4.0)
+    reason = reasons_for(RULE, 0.9, windows)[0]
+    assert reason.code == "rendered_face" and "from 7.6 to 10.4 s" in reason.detail
+    suspicious = [w for w in windows if RULE.fake_probability([w]) > 0.5]
+    assert suspicious and all(w.start >= 175 and w.end <= 275 for w in suspicious)
+
+
+def test_where_no_face_was_seen_whole_its_look_says_nothing():
+    assert {w.rendered for w in slide(face([0] * 50, rendered=np.nan), 1.0, 0.2)} == {0.0}
+    assert over_time(np.array([2, 4]), np.array([1.0, 3.0]), 6).tolist() == [1, 1, 1, 2, 3, 3]
+    assert np.isnan(over_time(np.zeros(0, int), np.zeros(0), 3)).all()
+
+
+def test_spans_are_joined_and_in_seconds():
+    windows = slide(face([0] * 200), 1.0, 0.2)
+    assert spans_text([windows[0], windows[1], windows[20]]) == "from 0.0 to 1.2 s and from 4.0 to 5.0 s"
+
+
+def test_without_a_rule_nothing_is_said():
+    assert UNFITTED.fake_probability(slide(face([0] * 50), 1.0, 0.2)) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,11 @@ def split_clips(clips: Iterable[Clip]) -> dict[Split, list[Clip]]:
     return split
 
 
+def family_of(clip: Clip) -> str:
+    """Which of `FAMILIES` made a generated clip; a method in none of them is its own."""
+    return next((name for name, methods in FAMILIES.items() if clip.corpus in methods), clip.corpus)
+
+
 def _sides(corpus: str, identities: set[str]) -> dict[str, Split]:
     if corpus in TRAIN_ONLY:
         return dict.fromkeys(identities, "train")

@@ -41,6 +41,9 @@ TRUST = 8.0
 
 WINDOW = 5
 PEAK_RATE = {"lipsync": 2e-3, "seed": 5e-4}
+START_SHARE = 0.6
+"""Of the peak rate, when training goes on from weights."""
+
 WARM_UP = 0.03
 EMA_DECAY = 0.998
 
@@ -246,7 +249,7 @@ def train(
     started, reported, losses = time.monotonic(), time.monotonic(), []
     for batch in batches(sampler):
         for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(run.minutes / minutes, PEAK_RATE[name])
+            group["lr"] = learning_rate(run.minutes / minutes, PEAK_RATE[name] * (START_SHARE if start else 1))
         losses.append(_step(run, batch, device))
         run.minutes += (time.monotonic() - started) / 60
         started = time.monotonic()

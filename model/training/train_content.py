@@ -19,7 +19,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.content import ContentDetector, Trunk
+from model.detector import LipSyncDetector
+from model.engine import WEIGHTS
 from model.training.clips import FAMILIES, Clip, list_clips, split_clips
+from model.training.generated import with_generated_mouths
+from model.training.generator import load_generator
 from model.training.prepare import PreparedFaces, load_faces
 from model.training.pseudo_fakes import Moment, Pair, degrade, pseudo_fake
 from model.training.statistics import auc
@@ -177,12 +181,17 @@ if __name__ == "__main__":
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--trunk", type=Path, help="EfficientNet-Lite0 trained on ImageNet, to begin with")
+    parser.add_argument("--generator", type=Path, help="weights of the generator of mouths")
     parser.add_argument("--start", type=Path, help="weights to begin with")
     parser.add_argument("--leave-out", choices=(*FAMILIES, "all"), help="generators to train without")
     parser.add_argument("--out", type=Path, required=True, help="weights to write")
     arguments = parser.parse_args()
     sides = split_clips(list_clips(arguments.data))
     real = load_faces([c for c in sides["train"] if not c.fake], arguments.cache)
+    if arguments.generator:
+        listener = LipSyncDetector().eval()
+        load_weights(listener, WEIGHTS / "lipsync.safetensors")
+        real = with_generated_mouths(real, arguments.cache, load_generator(arguments.generator), listener, seed=0)
     made = load_faces(training_fakes(sides["train"] + sides["val"], arguments.leave_out), arguments.cache)
     known = {faces.clip.path for faces in made}
     held_out_made = [c for c in sides["train"] + sides["val"] if c.fake and c.path not in known]

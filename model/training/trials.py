@@ -3,8 +3,9 @@
 Swapping or shifting sound is done on embeddings, so a trial costs nothing once both clips are embedded.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,17 +13,24 @@ from model.detector import MAX_OFFSET
 from model.engine import Detector
 from model.media import SAMPLES_PER_FRAME
 from model.training.clips import Clip
-from model.training.prepare import PreparedClip
-from model.windows import FaceEvidence, WindowEvidence, aligned_sound, slide, speech_frames
+from model.training.prepare import PreparedClip, PreparedFaces, load_faces, load_prepared
+from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames
 
 WINDOW_S, HOP_S = 1.0, 0.2
 SEGMENT = 75
 """Frames of a segment (3 s): long clips are judged whole and in such parts."""
 
 
+PARTIAL = 50
+"""Frames of what is fake in a partial fake (2 s)."""
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddedClip:
-    """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,)."""
+    """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,).
+
+    ``rendered``: (T,), how rendered the face looks, nan where that is not known.
+    """
 
     clip: Clip
     video: np.ndarray
@@ -30,28 +38,61 @@ class EmbeddedClip:
     speech: np.ndarray
     visible: np.ndarray
     lip_opening: np.ndarray
+    rendered: np.ndarray
 
     def part(self, start: int, end: int) -> "EmbeddedClip":
         """Frames ``start`` to ``end`` - 1."""
-        arrays = (self.video, self.audio, self.speech, self.visible, self.lip_opening)
-        return EmbeddedClip(self.clip, *(array[start:end] for array in arrays))
+        return EmbeddedClip(self.clip, *(array[start:end] for array in self._arrays()))
+
+    def with_voice(self, voice: "EmbeddedClip") -> "EmbeddedClip":
+        """This picture with the sound of ``voice``, which is as long."""
+        return replace(self, audio=voice.audio, speech=voice.speech)
+
+    def with_stretch_of(self, other: "EmbeddedClip", start: int, frames: int) -> "EmbeddedClip":
+        """This clip, but its ``frames`` from ``start`` on are the middle ones of another."""
+        begin = (len(other.video) - frames) // 2
+        return EmbeddedClip(self.clip, *(
+            np.concatenate([own[:start], its[begin : begin + frames], own[start + frames :]])
+            for own, its in zip(self._arrays(), other._arrays())
+        ))  # fmt: skip
 
     def with_sound_of(self, other: "EmbeddedClip") -> "EmbeddedClip":
         """This mouth with the other's voice, as long as the shorter of both."""
         length = min(len(self.video), len(other.audio))
-        mouth, voice = self.part(0, length), other.part(0, length)
-        return EmbeddedClip(self.clip, mouth.video, voice.audio, voice.speech, mouth.visible, mouth.lip_opening)
+        return self.part(0, length).with_voice(other.part(0, length))
 
     def with_sound_late_by(self, frames: int) -> "EmbeddedClip":
         """The sound ``frames`` later (negative: earlier), without padding: both ends are cut off."""
         length = len(self.video) - abs(frames)
         mouth = self.part(max(frames, 0), max(frames, 0) + length)
-        voice = self.part(max(-frames, 0), max(-frames, 0) + length)
-        return EmbeddedClip(self.clip, mouth.video, voice.audio, voice.speech, mouth.visible, mouth.lip_opening)
+        return mouth.with_voice(self.part(max(-frames, 0), max(-frames, 0) + length))
+
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self.video, self.audio, self.speech, self.visible, self.lip_opening, self.rendered
 
 
-def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
-    """Embed one clip."""
+def load_embedded(detector: Detector, clips: Iterable[Clip], cache: Path) -> list[EmbeddedClip]:
+    """Those of ``clips`` that have a usable face, embedded."""
+    return [
+        embed(detector, prepared, next(iter(load_faces([clip], cache)), None))
+        for clip in clips
+        for prepared in load_prepared([clip], cache)
+    ]
+
+
+def seen_by(detector: Detector, clip: EmbeddedClip, cache: Path) -> EmbeddedClip:
+    """The same clip, its face looked at by another detector."""
+    faces = next(iter(load_faces([clip.clip], cache)), None)
+    return replace(clip, rendered=rendered_over_time(detector, faces, len(clip.video)))
+
+
+def rendered_over_time(detector: Detector, faces: PreparedFaces | None, frames: int) -> np.ndarray:
+    """(frames,): how rendered a face looks; nan if it was never seen whole."""
+    return over_time(faces.at, detector.rendered(faces.pixels), frames) if faces else np.full(frames, np.nan)
+
+
+def embed(detector: Detector, clip: PreparedClip, faces: PreparedFaces | None) -> EmbeddedClip:
+    """Embed one clip; ``faces``: of the same clip, if there are any."""
     mouths, sounds = detector.mouth_embedder(), detector.sound_embedder()
     wave = clip.audio.astype(np.float32) / 32768
     for crop in clip.crops:
@@ -61,7 +102,8 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     speech = np.zeros(len(clip.crops), np.float32)
     heard = detector.speech_per_frame([wave])[: len(speech)]
     speech[: len(heard)] = heard
-    return EmbeddedClip(clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening)
+    rendered = rendered_over_time(detector, faces, len(clip.crops))
+    return EmbeddedClip(clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening, rendered)
 
 
 def segments(clip: EmbeddedClip) -> Iterator[EmbeddedClip]:
@@ -75,7 +117,7 @@ def face_evidence(detector: Detector, clip: EmbeddedClip) -> FaceEvidence:
     frames = len(clip.video)
     speech = speech_frames(clip.speech, frames)
     similarity = detector.offset_similarity(clip.video, aligned_sound(clip.audio, 0, frames))
-    return FaceEvidence(0, 0, similarity, clip.visible & speech, speech, clip.visible, clip.lip_opening)
+    return FaceEvidence(0, 0, similarity, clip.visible & speech, speech, clip.visible, clip.lip_opening, clip.rendered)
 
 
 def windows_with_evidence(detector: Detector, clip: EmbeddedClip) -> list[WindowEvidence]:
@@ -99,3 +141,11 @@ def swaps(clips: Sequence[EmbeddedClip], same_identity: bool, each: int = 2) -> 
         ]
         others.sort(key=lambda other: (abs(len(other.audio) - len(clip.audio)), other.clip.path))
         yield from (clip.with_sound_of(other) for other in others[:each])
+
+
+def partial_fakes(real: Sequence[EmbeddedClip], generated: Sequence[EmbeddedClip]) -> Iterator[EmbeddedClip]:
+    """Every real clip of 5 s or more with 2 s of a generated one, picture and sound, in its middle."""
+    long = [clip for clip in generated if len(clip.video) >= PARTIAL]
+    for index, clip in enumerate(clip for clip in real if len(clip.video) >= 2.5 * PARTIAL):
+        start = (len(clip.video) - PARTIAL) // 2
+        yield clip.with_stretch_of(long[index % len(long)], start, PARTIAL)
