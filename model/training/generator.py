@@ -149,7 +149,9 @@ def rerender_mouths(
     """Consecutive crops of a mouth, their hidden part painted anew to speak with ``voice``.
 
     ``mouths`` (T, 96, 96, 3) and ``reference`` (96, 96, 3) uint8 RGB of one person; ``voice`` (T, 256), as from
-    `LipSyncDetector.encode_audio`, of these or of other words. Returns (T, 96, 96, 3) uint8 RGB. ``generator`` is put in eval mode.
+    `LipSyncDetector.encode_audio`, of these or of other words. Returns (T, 96, 96, 3) uint8 RGB.
+
+    Puts ``generator`` in eval mode.
     """
     device = next(generator.parameters()).device
     pictures = _as_pictures(mouths).to(device)

@@ -7,6 +7,10 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 RESAMPLES = 1000
+BINS = 10
+
+Scores = Mapping[str, Sequence[float]]
+"""By identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,82 @@ def auc_over_identities(positive: Mapping[str, Sequence[float]], negative: Mappi
         return auc(above, below) if above and below else float("nan")
 
     return _figure(of, len(names))
+
+
+def stratified_auc_over_identities(strata: Sequence[tuple[Scores, Scores]]) -> Figure:
+    """AUC of positives against the negatives of their own stratum, averaged over positives.
+
+    For scores of several detectors, which are not to be compared with each other. Whole identities are resampled.
+    """
+    names = sorted({name for stratum in strata for side in stratum for name in side})
+
+    def of(chosen: np.ndarray) -> float:
+        drawn = [tuple(_drawn(side, names, chosen) for side in stratum) for stratum in strata]
+        full = [(above, below) for above, below in drawn if above and below]
+        areas = [auc(above, below) for above, below in full]
+        return float(np.average(areas, weights=[len(above) for above, _ in full])) if full else float("nan")
+
+    return _figure(of, len(names))
+
+
+def auc_loss_over_identities(before: tuple[Scores, Scores], after: tuple[Scores, Scores]) -> Figure:
+    """By how much the AUC of (positive, negative) falls; the same identities are drawn for both."""
+    names = sorted({name for side in (*before, *after) for name in side})
+
+    def of(chosen: np.ndarray) -> float:
+        sides = [_drawn(side, names, chosen) for side in (*before, *after)]
+        return auc(sides[0], sides[1]) - auc(sides[2], sides[3]) if all(sides) else float("nan")
+
+    return _figure(of, len(names))
+
+
+def balanced_accuracy_over_identities(positive: Scores, negative: Scores) -> Figure:
+    """Mean of the shares of positives and of negatives that were judged rightly (1; else 0)."""
+    names = sorted(set(positive) | set(negative))
+    sides = np.array([[np.mean(side.get(name) or np.nan) for name in names] for side in (positive, negative)])
+    return _figure(lambda chosen: float(np.nanmean(sides[:, chosen], axis=1).mean()), len(names))
+
+
+def even_odds(positive: Scores, negative: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores, truths and weights, (N,) each, so that both sides weigh the same and within a side every identity."""
+    rows = [
+        (score, truth, 0.5 / len(side) / len(scores))
+        for truth, side in ((1, positive), (0, negative))
+        for scores in side.values()
+        for score in scores
+    ]
+    scores, truths, weights = np.array(rows, float).reshape(-1, 3).T
+    return scores, truths, weights
+
+
+def reliability(probability: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(B, 3): mean probability, share of positives and whole weight of each of `BINS` equal bins that is not empty."""
+    place = np.minimum((probability * BINS).astype(int), BINS - 1)
+    whole, said, seen = (np.bincount(place, weight * x, BINS) for x in (np.ones_like(weight), probability, truth))
+    filled = whole > 0
+    return np.stack([said[filled] / whole[filled], seen[filled] / whole[filled], whole[filled]], 1)
+
+
+def calibration_error(probability: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
+    """Expected calibration error (Guo et al. 2017): how far bins of like probability are from the truth, on average."""
+    said, seen, whole = reliability(probability, truth, weight).T
+    return float(np.average(np.abs(said - seen), weights=whole))
+
+
+def calibration_error_over_identities(positive: Scores, negative: Scores) -> Figure:
+    """Expected calibration error at even odds, see `even_odds`; few people make it larger than it is."""
+    sides = (positive, negative)
+    names = sorted({name for side in sides for name in side})
+
+    def of(chosen: np.ndarray) -> float:
+        drawn = [{str(k): side[names[i]] for k, i in enumerate(chosen) if names[i] in side} for side in sides]
+        return calibration_error(*even_odds(*drawn)) if all(drawn) else float("nan")
+
+    return _figure(of, len(names))
+
+
+def _drawn(side: Scores, names: Sequence[str], chosen: np.ndarray) -> list[float]:
+    return [value for index in chosen for value in side.get(names[index], ())]
 
 
 def _figure(statistic: Callable[[np.ndarray], float], identities: int) -> Figure:

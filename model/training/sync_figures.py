@@ -1,0 +1,200 @@
+"""How well mouth and voice are compared: sync accuracy, constant offsets, shifts, and other people's voices."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import nn
+
+from model.engine import Detector
+from model.media import GRID_FPS, SAMPLES_PER_FRAME
+from model.training.accuracy import WINDOW_FRAMES, mouths_of, sound_of, window_offsets, window_starts
+from model.training.prepare import PreparedClip
+from model.training.report import Report
+from model.training.scores import ENOUGH_S
+from model.training.statistics import auc_over_identities, balanced_accuracy_over_identities, mean_over_identities
+from model.training.trials import (
+    EmbeddedClip,
+    face_evidence,
+    few_of_each,
+    segments,
+    swapped_segments,
+    windows_with_evidence,
+)
+from model.verdict import evidence_s, frames_to_ms
+
+WINDOWS_PER_CLIP, STRICT_WINDOWS_PER_CLIP, TAMPERED_WINDOWS_PER_CLIP = 60, 2, 4
+SLOW_CLIPS_PER_IDENTITY = 10
+"""Clips of one person in those figures for which every window goes through a detector by itself."""
+
+ACCURACY_GOALS = dict(zip(WINDOW_FRAMES, (0.85, 0.96, 0.99)))
+SHIFT_FRAMES = 5
+SHIFTS = (-5, -3, 3, 5)
+SHIFTED_BY = 2
+"""Frames beyond which an offset counts as a shift."""
+
+Places = Mapping[str, Sequence[PreparedClip]]
+
+
+def sync_accuracy(report: Report, detectors: Sequence[nn.Module], places: Places, goals: Sequence[str]) -> None:
+    """Tables by place, in shared and strict context; the first detector also says each clip's own offset.
+
+    ``goals``: places whose figures have targets.
+    """
+    clips = list({clip.clip.path: clip for clip in chain.from_iterable(places.values())}.values())
+    few = {clip.path for clip in few_of_each((clip.clip for clip in clips), SLOW_CLIPS_PER_IDENTITY)}
+    shared = {c.clip.path: window_offsets(detectors[0], c, WINDOWS_PER_CLIP) for c in clips}
+    own = {path: round(float(np.median(offsets[25]))) for path, offsets in shared.items() if len(offsets[25])}
+    found = {f"{type(detectors[0]).__name__}, shared context": shared}
+    for detector in detectors:
+        found[f"{type(detector).__name__}, strict context"] = {
+            c.clip.path: window_offsets(detector, c, STRICT_WINDOWS_PER_CLIP, "strict")
+            for c in clips if c.clip.path in few
+        }  # fmt: skip
+    for place, members in places.items():
+        for name, offsets in found.items():
+            known = [c.clip for c in members if c.clip.path in offsets]
+            for frames in WINDOW_FRAMES:
+                against_zero = _by_identity((c.identity, np.abs(offsets[c.path][frames]) <= 1) for c in known)
+                against_own = _by_identity(
+                    (c.identity, np.abs(offsets[c.path][frames] - own[c.path]) <= 1) for c in known if c.path in own
+                )
+                section, column = f"Sync accuracy within +-1 frame: {place}", f"{frames} frames"
+                figure = mean_over_identities(against_own)
+                report.add(section, name, column, mean_over_identities(against_zero))
+                report.add(section, f"{name}, relative to the clip's own offset", column, figure)
+                if place in goals:
+                    report.target(
+                        f"Sync accuracy, {frames} frames, relative to the clip's own offset, {place}: {name}",
+                        figure, ACCURACY_GOALS[frames],
+                    )  # fmt: skip
+
+
+def constant_offsets(report: Report, detector: Detector, places: Mapping[str, Sequence[EmbeddedClip]]) -> None:
+    """Offsets put into segments of 3 s and found again, and shifted segments told from untouched ones."""
+    for place, clips in places.items():
+        moved, error, untouched = [], [], []
+        told: dict[str, tuple[list, list]] = {name: ([], []) for name in ("own", "usual")}
+        usual = _usual_offsets(detector, clips)
+        for clip in clips:
+            own = face_evidence(detector, clip).offset
+            for part in judged_segments(detector, [clip]):
+                who, offset = clip.clip.identity, face_evidence(detector, part).offset
+                late = {by: face_evidence(detector, part.with_sound_late_by(by)).offset for by in SHIFTS}
+                moved.append((who, [abs(found - offset - by) <= 1 for by, found in late.items()]))
+                error.append((who, [abs(frames_to_ms(offset))]))
+                untouched.append((who, [abs(offset - own) <= 1]))
+                for name, reference in (("own", own), ("usual", usual.get(clip.clip.path))):
+                    if reference is not None:
+                        shifted = [abs(late[by] - reference) > SHIFTED_BY for by in (-SHIFT_FRAMES, SHIFT_FRAMES)]
+                        told[name][0].append((who, shifted))
+                        told[name][1].append((who, [abs(offset - reference) <= SHIFTED_BY]))
+        section = "Constant offset of 3 s"
+        found = mean_over_identities(_by_identity(moved))
+        report.add(section, place, "mean absolute offset, ms", mean_over_identities(_by_identity(error)))
+        report.add(
+            section, place, "that of the whole clip, within one frame", mean_over_identities(_by_identity(untouched))
+        )
+        report.add(section, place, "offset put there found within one frame", found)
+        both = {name: balanced_accuracy_over_identities(*map(_by_identity, sides)) for name, sides in told.items()}
+        report.add(section, place, "200 ms told from none, from the clip's own offset, balanced accuracy", both["own"])
+        report.add(section, place, "the same, from the usual offset of the person's other clips", both["usual"])
+        if place == "all":
+            report.target("Offset of -200, -120, 120 or 200 ms put into 3 s, found within one frame", found, 0.99)
+            report.target("200 ms shift told from none, 3 s, balanced accuracy", both["own"], 0.99)
+
+
+def other_voices(report: Report, detector: Detector, places: Mapping[str, Sequence[EmbeddedClip]]) -> None:
+    """Segments of 3 s told from the same mouths with other voices, by the sync evidence of the rule."""
+    section = "Right sound told from other speech, 3 s, AUC of the rule's sync evidence"
+    for place, clips in places.items():
+        parts = judged_segments(detector, clips)
+        right = _sync_evidence(detector, parts)
+        for same, goal, column in ((True, 0.97, "other speech of the same person"), (False, 0.99, "another person's")):
+            figure = auc_over_identities(_sync_evidence(detector, swapped_segments(parts, same)), right)
+            report.add(section, place, column, figure)
+            report.target(f"Right sound told from {column}, 3 s, sync evidence of the rule, AUC: {place}", figure, goal)
+
+
+def logits(report: Report, detectors: Sequence[nn.Module], places: Places) -> None:
+    """True sound told from tampered by the detectors' own logits, 1 s windows seen by themselves."""
+    for place, members in places.items():
+        few = {clip.path for clip in few_of_each((clip.clip for clip in members), SLOW_CLIPS_PER_IDENTITY)}
+        clips = [clip for clip in members if clip.clip.path in few]
+        section = f"True sound told from tampered, 1 s windows, by the detector's logits alone, AUC: {place}"
+        for detector in detectors:
+            name, score = type(detector).__name__, partial(_logit_scores, detector, clips)
+            true = score(lambda clip, start: (clip, start))
+            shifted = score(lambda clip, start: (clip, start + SHIFT_FRAMES))
+            report.add(section, name, "shifted by 200 ms", auc_over_identities(true, shifted))
+            for same, column in ((True, "other speech of the same person"), (False, "another person's speech")):
+                swapped = score(partial(_other_voice, clips, same))
+                report.add(section, name, column, auc_over_identities(true, swapped))
+
+
+def judged_segments(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[EmbeddedClip]:
+    """Parts of 3 s, shorter clips whole, with `ENOUGH_S` of speech with the mouth in view."""
+    parts = chain.from_iterable(map(segments, clips))
+    return [part for part in parts if evidence_s(windows_with_evidence(detector, part)) >= ENOUGH_S]
+
+
+def offsets_ms(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[int]:
+    """Constant offset of each segment of 3 s."""
+    return [frames_to_ms(face_evidence(detector, part).offset) for part in judged_segments(detector, clips)]
+
+
+def _usual_offsets(detector: Detector, clips: Sequence[EmbeddedClip]) -> dict[str, float]:
+    """By path: the median offset of the other clips of the same person, where there are any."""
+    offsets = {clip.clip.path: face_evidence(detector, clip).offset for clip in clips}
+    others = {
+        clip.clip.path: [offsets[c.clip.path] for c in clips if c.clip.identity == clip.clip.identity and c is not clip]
+        for clip in clips
+    }
+    return {path: float(np.median(values)) for path, values in others.items() if values}
+
+
+def _by_identity(items: Iterable[tuple[str, Sequence[float]]]) -> dict[str, list[float]]:
+    grouped: dict[str, list[float]] = defaultdict(list)
+    for identity, values in items:
+        grouped[identity].extend(values)
+    return grouped
+
+
+def _sync_evidence(detector: Detector, parts: Iterable[EmbeddedClip]) -> dict[str, list[float]]:
+    judged = ((part.clip.identity, windows_with_evidence(detector, part)) for part in parts)
+    return _by_identity((who, [detector.rule.suspicion(windows)[0]]) for who, windows in judged if windows)
+
+
+def _other_voice(
+    clips: Sequence[PreparedClip], same: bool, clip: PreparedClip, start: int
+) -> tuple[PreparedClip, int] | None:
+    others = [
+        other for other in clips
+        if other is not clip and other.clip.corpus == clip.clip.corpus
+        and (other.clip.identity == clip.clip.identity) == same and len(other.crops) > start + GRID_FPS
+    ]  # fmt: skip
+    return (others[start % len(others)], start) if others else None
+
+
+def _logit_scores(
+    detector: nn.Module,
+    clips: Sequence[PreparedClip],
+    voice: Callable[[PreparedClip, int], tuple[PreparedClip, int] | None],
+) -> dict[str, list[float]]:
+    """In-sync logit of 1 s windows with the sound that ``voice`` chooses, by identity."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for clip in clips:
+        for start in window_starts(clip, GRID_FPS, TAMPERED_WINDOWS_PER_CLIP).tolist():
+            chosen = voice(clip, start)
+            if chosen is None:
+                continue
+            source, begin = chosen
+            mouths = mouths_of(clip, start, start + GRID_FPS)[None]
+            sound = sound_of(source)[begin * SAMPLES_PER_FRAME : (begin + GRID_FPS) * SAMPLES_PER_FRAME]
+            with torch.inference_mode():
+                found = detector(mouths, sound[None, None])[0]
+            scores[clip.clip.identity].append(float(found[0] - found[1]))
+    return scores
