@@ -66,6 +66,8 @@ def from_another_moment(moment: Moment, other: Moment, rng: np.random.Generator)
 def generated(moment: Moment, rng: np.random.Generator) -> Pair:
     """The mouth from a generator, pasted as generators do: a box with hard or soft edges, often enlarged."""
     source = changed(moment.mouth, rng) if rng.random() < 0.4 else _resized(moment.mouth, rng.uniform(0.45, 1.0), rng)
+    if rng.random() < 0.4:
+        source = _with_detail_of(source, moment.pixels, rng.uniform(0.2, 1.0))
     ground = still(moment.pixels) if rng.random() < 0.3 else moment.pixels
     return _blend(ground, source, lower_box(moment.landmarks, rng), rng)
 
@@ -144,6 +146,8 @@ def degrade(pair: Pair, rng: np.random.Generator) -> Pair:
         pair = _resized(pair, rng.uniform(0.4, 1.0), rng)
     if rng.random() < 0.2:
         pair = _smoothed(pair, rng)
+    if rng.random() < 0.2:
+        pair = _sharpened(pair, rng)
     if rng.random() < 0.6:
         pair = _recoloured(pair, rng, strength=2.0)
     if rng.random() < 0.08:
@@ -218,6 +222,11 @@ def _recoloured(pair: Pair, rng: np.random.Generator, strength: float = 1.0) -> 
 def _sharpened(pair: Pair, rng: np.random.Generator) -> Pair:
     amount, sigma = rng.uniform(0.4, 1.6), rng.uniform(0.8, 2.0)
     return np.stack([cv2.addWeighted(p, 1 + amount, cv2.GaussianBlur(p, (0, 0), sigma), -amount, 0) for p in pair])
+
+
+def _with_detail_of(pair: Pair, other: Pair, amount: float) -> Pair:
+    fine = [picture.astype(np.float32) - cv2.GaussianBlur(picture, (0, 0), 2.0) for picture in other]
+    return np.clip(pair + amount * np.stack(fine), 0, 255).astype(np.uint8)
 
 
 def _moved(pair: Pair, rng: np.random.Generator, reach: float = 2.0, flicker: float = 0.6) -> Pair:

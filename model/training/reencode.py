@@ -33,6 +33,10 @@ class Encoding:
     snr_db: float | None = None
 
 
+ALIKE = Encoding(crf=23, square=256, fps=Fraction(25), audio_kbps=32)
+"""Leaves nothing in the container, but its bit rate, by which files differ."""
+
+
 def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> None:
     """Write the first ``seconds`` of a file anew; time zero is its first picture, for picture and sound."""
     pictures = timed_pictures(source, seconds)
@@ -42,14 +46,16 @@ def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> 
     if encoding.snr_db is not None:
         sound = noisy(sound, encoding.snr_db)
     with av.open(str(target), "w") as out:
-        audio = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=1000 * encoding.audio_kbps)
+        if len(sound):
+            audio = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=1000 * encoding.audio_kbps)
         video = out.add_stream(
             "libx264", rate=encoding.fps or 25, options={"crf": str(encoding.crf), "preset": "veryfast", "threads": "1"}
         )
         video.pix_fmt, video.codec_context.time_base = "yuv420p", Fraction(1, TICKS)
         for time_s, rgb in pictures:
             rgb = fitted(rgb, encoding)
-            video.height, video.width = rgb.shape[:2]
+            if not video.codec_context.is_open:
+                video.height, video.width = rgb.shape[:2]
             picture = av.VideoFrame.from_ndarray(rgb, format="rgb24")
             picture.pts, picture.time_base = round(time_s * TICKS), Fraction(1, TICKS)
             out.mux(video.encode(picture))

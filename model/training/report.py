@@ -1,7 +1,7 @@
 """Figures in; tables as Markdown and JSON, and a refreshed model card, out, so that nobody types a figure by hand."""
 
 import json
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,17 +51,20 @@ class Report:
     targets: list[Target] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-    sections: dict[str, dict[str, dict[str, Figure]]] = field(default_factory=lambda: defaultdict(dict))
+    sections: dict[str, dict[str, dict[str, Figure]]] = field(default_factory=dict)
 
     def target(self, name: str, figure: Figure, goal: float, at_most: bool = False) -> None:
-        """Note and print a figure that has a goal."""
-        self.targets.append(Target(name, figure, goal, at_most))
-        print(f"Target | {name}: {_text(figure)}, goal {_goal(self.targets[-1])}", flush=True)
+        """Note and print a figure that has a goal; one without data is only printed."""
+        target = Target(name, figure, goal, at_most)
+        print(f"Target | {name}: {_text(figure)}, goal {_goal(target)}", flush=True)
+        if figure.identities:
+            self.targets.append(target)
 
     def add(self, section: str, row: str, column: str, figure: Figure) -> None:
-        """Note and print one figure."""
-        self.sections[section].setdefault(row, {})[column] = figure
+        """Note and print one figure; one without data is only printed."""
         print(f"{section} | {row} | {column}: {_text(figure)}", flush=True)
+        if figure.identities:
+            self.sections.setdefault(section, {}).setdefault(row, {})[column] = figure
 
     def note(self, section: str, text: str) -> None:
         """What a reader of the section has to know."""
@@ -76,7 +79,7 @@ class Report:
         self.targets += other.targets
         self.pictures |= other.pictures
         self.notes |= other.notes
-        self.sections.update(other.sections)
+        self.sections |= other.sections
 
     def save(self, path: Path) -> None:
         """Write all figures as JSON."""
@@ -104,15 +107,17 @@ class Report:
 def load_report(path: Path) -> Report:
     """What `Report.save` wrote. Raises FileNotFoundError."""
     facts = json.loads(path.read_text())
-    report = Report(
+    return Report(
         targets=[Target(**(target | {"figure": Figure(**target["figure"])})) for target in facts["targets"]],
         pictures=facts["pictures"],
         notes=facts["notes"],
+        sections={
+            section: {
+                row: {name: Figure(**figure) for name, figure in figures.items()} for row, figures in rows.items()
+            }
+            for section, rows in facts["sections"].items()
+        },
     )
-    for section, rows in facts["sections"].items():
-        for row, figures in rows.items():
-            report.sections[section][row] = {column: Figure(**figure) for column, figure in figures.items()}
-    return report
 
 
 def refresh_card(card: Path, figures: str) -> None:
@@ -122,7 +127,7 @@ def refresh_card(card: Path, figures: str) -> None:
     card.write_text(f"{before}{CARD_BEGIN}\n\n{figures}\n{CARD_END}{after}")
 
 
-def _table(heading: str, columns: tuple[str, ...], rows: list | tuple, note: str | None = None) -> list[str]:
+def _table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str | None = None) -> list[str]:
     body = ["| " + " | ".join(cells) + " |" for cells in (columns, *rows)]
     return [f"### {heading}", "", *([note, ""] if note else []), body[0], "|---" * len(columns) + "|", *body[1:], ""]
 

@@ -45,9 +45,17 @@ class LeftOut:
     answers: list[Answer]
     real: list[Answer]
 
-    def against_real(self, value: Callable[[Answer], float | None], chosen: Callable[[Clip], bool] = bool) -> tuple:
-        """By identity, ``value`` of the generated clips that are ``chosen``, and of the real ones."""
-        return by_identity((a for a in self.answers if chosen(a.clip)), value), by_identity(self.real, value)
+    def against_real(
+        self,
+        value: Callable[[Answer], float | None],
+        generated: Callable[[Clip], bool] = lambda clip: True,
+        real: Callable[[Clip], bool] = lambda clip: True,
+    ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+        """By identity, ``value`` of those generated and of those real clips that are asked for."""
+        return (
+            by_identity((one for one in self.answers if generated(one.clip)), value),
+            by_identity((one for one in self.real if real(one.clip)), value),
+        )
 
 
 def answer(rule: VerdictRule, clip: Clip, windows: Sequence[WindowEvidence]) -> Answer:

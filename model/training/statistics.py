@@ -51,13 +51,14 @@ def stratified_auc_over_identities(strata: Sequence[tuple[Scores, Scores]]) -> F
 
     For scores of several detectors, which are not to be compared with each other. Whole identities are resampled.
     """
-    names = sorted({name for stratum in strata for side in stratum for name in side})
+    full = [stratum for stratum in strata if all(stratum)]
+    names = sorted({name for stratum in full for side in stratum for name in side})
 
     def of(chosen: np.ndarray) -> float:
-        drawn = [tuple(_drawn(side, names, chosen) for side in stratum) for stratum in strata]
-        full = [(above, below) for above, below in drawn if above and below]
-        areas = [auc(above, below) for above, below in full]
-        return float(np.average(areas, weights=[len(above) for above, _ in full])) if full else float("nan")
+        drawn = [tuple(_drawn(side, names, chosen) for side in stratum) for stratum in full]
+        drawn = [(above, below) for above, below in drawn if above and below]
+        weights = [len(above) for above, _ in drawn]
+        return float(np.average([auc(*sides) for sides in drawn], weights=weights)) if drawn else float("nan")
 
     return _figure(of, len(names))
 

@@ -33,7 +33,8 @@ from model.training.statistics import auc
 from model.training.train import Run, learning_rate
 from model.weights import load_weights, save_weights
 
-TWINS, OTHERS = 10, 5
+TWINS_ALONE = 10
+TWINS, OTHERS = 7, 8
 """Of a step: real faces that are there with a pseudo-fake of themselves; generated ones, and as many more real."""
 
 PEAK_RATE = 5e-4
@@ -78,7 +79,7 @@ class Batches:
     def draw(self) -> tuple[Tensor, Tensor]:
         """The next batch."""
         real, rendered = [], []
-        for _ in range(TWINS):
+        for _ in range(TWINS if self._made else TWINS_ALONE):
             moment, other = self._real.draw()
             real.append(moment.pixels)
             rendered.append(pseudo_fake(moment, other, self._rng))
