@@ -17,7 +17,6 @@ from model.verdict import UNFITTED, VerdictRule, load_rule
 from model.weights import digest, load_weights
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-LEFT_OUT = "left_out"
 VERSION = "1.1.0"
 
 BATCH_FACES = 8
@@ -135,27 +134,26 @@ class Detector:
         return _to_numpy(self._network.offset_similarity(*on_device)[0])
 
 
+def rule_path(weights: Path, left_out: str | None = None) -> Path:
+    """Where the verdict rule is: the one that is served, or one fitted without a family of generators."""
+    return weights / f"verdict_without_{left_out}.json" if left_out else weights / "verdict.json"
+
+
 def load_detector(
     device: str | None = None, weights: Path = WEIGHTS, left_out: str | None = None, fitted: bool = True
 ) -> Detector:
     """Load the default detector and its verdict rule, ready to serve.
 
-    ``device``: as PyTorch names it; CUDA when there is one, else CPU, when None. ``left_out``: instead of what
-    is served, what was trained and fitted without that family of generators. ``fitted`` False: without the
-    verdict rule. Raises FileNotFoundError when a weights file is missing, RuntimeError when it is of another
-    network.
+    ``device``: as PyTorch names it; CUDA when there is one, else CPU, when None. ``left_out``: with the rule that
+    was fitted without that family of generators. ``fitted`` False: with no rule. Raises FileNotFoundError when a
+    weights file is missing, RuntimeError when it is of another network.
     """
     network, content = LipSyncDetector(), ContentDetector()
-    folder = weights / LEFT_OUT / left_out if left_out else weights
-    sync_weights, content_weights, numbers = (
-        weights / "lipsync.safetensors", folder / "content.safetensors", folder / "verdict.json",
-    )  # fmt: skip
-    loaded = {
-        sync_weights.name: load_weights(network, sync_weights),
-        content_weights.name: load_weights(content, content_weights),
-    }
-    rule = UNFITTED
+    loaded, rule = {}, UNFITTED
+    for name, part in (("lipsync.safetensors", network), ("content.safetensors", content)):
+        loaded[name] = load_weights(part, weights / name)
     if fitted:
+        numbers = rule_path(weights, left_out)
         rule, loaded[numbers.name] = load_rule(numbers), digest(numbers)
     info = DetectorInfo(
         name="LipSyncDetector",

@@ -17,6 +17,7 @@ from model.crops import FACE_SIZE, MouthCrop, follow_mouths
 from model.engine import BATCH_FACES, Detector
 from model.faces import FaceFinder
 from model.media import GRID_FPS, SAMPLES_PER_FRAME, Limits, MediaFile, StreamInfo
+from model.motion import MotionMeter
 from model.results import Analysis, Media, Reason, Sync, Timing, Track, Verdict, Window
 from model.verdict import MIN_EVIDENCE_S, evidence_s, frames_to_ms, reasons_for
 from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames
@@ -125,6 +126,7 @@ class _Followed:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self._embedder = detector.mouth_embedder()
+        self._motion = MotionMeter()
         self._boxes: list[np.ndarray] = []
         self._first = 0
         self._visible: list[bool] = []
@@ -164,6 +166,7 @@ class _Followed:
             speech=speech,
             visible=visible,
             lip_opening=np.array(self._opening),
+            motion=self._motion.finish(),
             rendered=over_time(np.array(self._looked_at), np.concatenate(self._rendered), len(video)),
         )
         left, top, right, bottom = np.median(self._boxes, axis=0).round().astype(int).tolist()
@@ -176,6 +179,7 @@ class _Followed:
 
     def _append(self, crop: MouthCrop, visible: bool) -> None:
         self._embedder.push(crop.pixels)
+        self._motion.push(crop.pixels)
         self._visible.append(visible)
         self._opening.append(crop.lip_opening)
 

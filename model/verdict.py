@@ -1,10 +1,10 @@
 """Window evidence in; probabilities and a verdict out, by a rule of a few fitted numbers.
 
-A window's sync facts and the look of its face each go through a logistic function, to the probability that it is
-in sync and that the face was filmed. `video_facts` of the windows of the speaking face go through another, to the
-probability that the video is a lip-sync fake, at even odds of real and fake. All are fitted by logistic regression
-on people that no detector was trained on (`model.training.fit_verdict`), so that the probability means what it says
-there. Two thresholds make the verdict; between them it is inconclusive.
+Five facts of a window (`WindowEvidence.facts`) go through a logistic function, to the probability that the window is
+of a lip-sync fake. The mean of its log-odds over the windows of the speaking face, and over the worst two seconds, go
+through another, to the probability that the video is one, at even odds of real and fake. All are fitted by logistic
+regression on people that no detector was trained on (`model.training.fit_verdict`), so that the probability means
+what it says there. Two thresholds make the verdict; between them it is inconclusive.
 """
 
 import json
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from model.detector import MAX_OFFSET
 from model.media import GRID_FPS
@@ -22,14 +23,13 @@ from model.windows import WindowEvidence
 MIN_EVIDENCE_S = 1.0
 """Seconds of speech with a visible, moving mouth below which nothing is said."""
 
-FACTS = (
-    "sync strength", "sync contrast", "windows that agree on the offset", "rendered look",
-    "rendered look, worst 2 s", "sync contrast, worst 2 s",
-)  # fmt: skip
-SUSPICIOUS = (-1, -1, -1, 1, 1, -1)
-"""Of each fact, whether more of it (1) or less (-1) may make a video more suspicious."""
+FACTS = ("sync strength", "sync contrast", "agrees on the offset", "rendered look", "smooth motion")
+SUSPICIOUS = (-1, -1, -1, 1, 1)
+"""Of each fact of a window, whether more of it (1) or less (-1) may make it more suspicious."""
 
-CONTENT_FACTS = (3, 4)
+SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 5), slice(3, 5)
+"""Which facts are of a kind; the last is the two before it."""
+
 STRETCH_S = 2.0
 """A part of a video that is fake for this long is looked for."""
 
@@ -48,22 +48,28 @@ class Logistic:
     bias: float
 
     def __call__(self, facts: np.ndarray) -> float:
-        return float(1 / (1 + np.exp(-(np.dot(self.weights, facts) + self.bias))))
+        return float(expit(self.log_odds(facts)))
+
+    def log_odds(self, facts: np.ndarray) -> float:
+        """Before the sigmoid."""
+        return float(np.dot(self.weights, facts) + self.bias)
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictRule:
     """The fitted numbers.
 
-    ``out_of_sync``: probability of one window being out of sync. ``rendered``: of its face being rendered.
-    ``fake``: of a video being fake, from its `video_facts`; ``of_real``: what those are for real video, on
-    average. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an
-    honest probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
+    ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
+    face being rendered, from its `content_facts`. ``window``: of it being of a fake, from all. ``video``: of a
+    video being fake, from its `video_facts`. ``of_real``: what the facts of windows are for real video, on
+    average. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an honest
+    probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
     """
 
     out_of_sync: Logistic
     rendered: Logistic
-    fake: Logistic
+    window: Logistic
+    video: Logistic
     of_real: tuple[float, ...]
     sharpness: float
     real_below: float
@@ -75,17 +81,22 @@ class VerdictRule:
 
     def content_score(self, window: WindowEvidence) -> float:
         """Probability that the face in this window was filmed, not rendered."""
-        return 1 - self.rendered(np.array([window.rendered]))
+        return 1 - self.rendered(window.content_facts)
 
     def fake_probability(self, windows: Sequence[WindowEvidence]) -> float:
         """Probability that these windows, one or more with evidence, are of a lip-sync fake."""
-        return self.fake(video_facts(windows))
+        return self.video(self.video_facts(windows))
 
-    def suspicion(self, windows: Sequence[WindowEvidence]) -> tuple[float, float]:
-        """Log-odds that sync, and that the look of the face, add to what real video has on average."""
-        parts = np.array(self.fake.weights) * (video_facts(windows) - np.array(self.of_real))
-        content = float(parts[list(CONTENT_FACTS)].sum())
-        return float(parts.sum()) - content, content
+    def video_facts(self, windows: Sequence[WindowEvidence]) -> np.ndarray:
+        """(2,): mean log-odds of windows with evidence, and of their worst 2 s."""
+        odds = np.array([self.window.log_odds(window.facts) for window in windows])
+        return np.array([odds.mean(), (_stretches(windows) @ odds).max()])
+
+    def suspicion(self, windows: Sequence[WindowEvidence]) -> tuple[float, float, float]:
+        """Log-odds that sync, the look of the face and its motion add to what real video has on average."""
+        mean = np.mean([window.facts for window in windows], axis=0)
+        parts = np.array(self.window.weights) * (mean - np.array(self.of_real))
+        return float(parts[SYNC].sum()), float(parts[LOOK].sum()), float(parts[MOTION].sum())
 
     def sync(self, windows: Sequence[WindowEvidence]) -> Sync:
         """Constant offset of windows with evidence, and how sure it is."""
@@ -102,8 +113,10 @@ class VerdictRule:
         return "real" if fake_probability < self.real_below else "inconclusive"
 
 
-LOGISTICS = ("out_of_sync", "rendered", "fake")
-UNFITTED = VerdictRule(Logistic((0, 0, 0), 0), Logistic((0,), 0), Logistic((0,) * 6, 0), (0,) * 6, 1.0, 0.5, 0.5)
+LOGISTICS = ("out_of_sync", "rendered", "window", "video")
+UNFITTED = VerdictRule(
+    Logistic((0,) * 3, 0), Logistic((0,) * 2, 0), Logistic((0,) * 5, 0), Logistic((0,) * 2, 0), (0,) * 5, 1.0, 0.5, 0.5
+)
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
 
 
@@ -135,16 +148,14 @@ def evidence_s(windows: Sequence[WindowEvidence]) -> float:
     return len(covered) / GRID_FPS
 
 
-def video_facts(windows: Sequence[WindowEvidence]) -> np.ndarray:
-    """(6,), see `FACTS`: means over windows with evidence, and over their worst 2 s."""
-    sync, rendered = np.array([w.sync_facts for w in windows]), np.array([w.rendered for w in windows])
+def _stretches(windows: Sequence[WindowEvidence]) -> np.ndarray:
+    """(M, N): in each row the share of N windows in one of M stretches of 2 s; sparse stretches are left out."""
     starts, length = np.array([w.start for w in windows]), windows[0].end - windows[0].start
-    within = starts[None] - starts[:, None]
     reach = max(0, round(STRETCH_S * GRID_FPS) - length)
-    stretches = (within >= 0) & (within <= reach) & (starts[:, None] <= max(starts.min(), starts.max() - reach))
-    stretches = stretches[2 * stretches.sum(1) >= stretches.sum(1).max()]
-    share = stretches / stretches.sum(1, keepdims=True)
-    return np.array([*sync.mean(0), rendered.mean(), (share @ rendered).max(), (share @ sync[:, 1]).min()])
+    within = starts[None] - starts[:, None]
+    members = (within >= 0) & (within <= reach) & (starts[:, None] <= max(starts.min(), starts.max() - reach))
+    members = members[2 * members.sum(1) >= members.sum(1).max()]
+    return members / members.sum(1, keepdims=True)
 
 
 def spans_text(windows: Sequence[WindowEvidence]) -> str:
@@ -160,7 +171,7 @@ def spans_text(windows: Sequence[WindowEvidence]) -> str:
 
 def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
     """Why: what was seen in windows with evidence, and when, in words for an analyst."""
-    verdict, (by_sync, by_content) = rule.verdict(probability), rule.suspicion(windows)
+    verdict = rule.verdict(probability)
     agree = float(np.mean([window.sync_facts[2] for window in windows]))
     share = f"{agree:.0%} of the {len(windows)} windows with speech agree on the offset, within one frame"
     found = []
@@ -168,39 +179,41 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
         found.append(
             Reason("between_thresholds", f"The evidence points neither way (probability {probability:.2f}): {share}.")
         )
-    if verdict != "real" and by_content >= min(NOTABLE, max(by_sync, 0.0)):
-        found.append(_rendered_reason(rule, windows))
-    if verdict != "real" and by_sync >= min(NOTABLE, max(by_content, 0.0)):
-        if agree < 0.5:
-            found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
-        found.append(_low_sync_reason(rule, windows))
     if verdict == "real":
         found.append(Reason("in_sync", f"Mouth and voice belong together: {share}."))
         filmed = np.mean([rule.content_score(window) >= 0.5 for window in windows])
         found.append(Reason("filmed_face", f"The face looks filmed in {filmed:.0%} of the windows with speech."))
+    else:
+        found += _suspicious_reasons(rule, windows, share)
     return (*found, *_offset_reasons(rule.sync(windows)))
 
 
-def _rendered_reason(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> Reason:
-    rendered = [window for window in windows if rule.content_score(window) < 0.5]
-    worst = min(windows, key=rule.content_score)
-    when = spans_text(rendered or [worst])
-    return Reason(
-        "rendered_face",
-        f"The face looks rendered rather than filmed {when}, in {len(rendered)} of {len(windows)} windows with "
-        f"speech; most of all {spans_text([worst])}.",
-    )
+def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
+    by_sync, by_look, by_motion = rule.suspicion(_worst_stretch(rule, windows))
+    enough = min(NOTABLE, max(by_sync, by_look, by_motion))
+    suspect = [window for window in windows if rule.fake_probability([window]) >= 0.5]
+    when = spans_text(suspect or _worst_stretch(rule, windows))
+    found = []
+    if by_look >= enough:
+        found.append(Reason("rendered_face", f"The face looks rendered rather than filmed, {when}."))
+    if by_motion >= enough:
+        detail = f"The mouth moves more smoothly than filmed mouths do, without the noise of a camera, {when}."
+        found.append(Reason("smooth_motion", detail))
+    if by_sync >= enough:
+        if np.mean([window.sync_facts[2] for window in windows]) < 0.5:
+            found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
+        strength = np.mean([window.sync_facts[0] for window in windows])
+        alike = f"{strength:.1f} on average at the best constant offset, where real video has about"
+        found.append(
+            Reason("low_sync", f"Mouth and voice are not alike enough, {when}: {alike} {rule.of_real[0]:.1f}.")
+        )
+    return found
 
 
-def _low_sync_reason(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> Reason:
-    apart = [window for window in windows if rule.sync_score(window) < 0.5]
-    strength = np.mean([window.sync_facts[0] for window in windows])
-    when = spans_text(apart or [min(windows, key=rule.sync_score)])
-    return Reason(
-        "low_sync",
-        f"Mouth and voice are not alike enough {when}: {strength:.1f} on average at the best constant offset, where "
-        f"real video has about {rule.of_real[0]:.1f}.",
-    )
+def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[WindowEvidence]:
+    stretches = _stretches(windows)
+    worst = stretches[np.argmax(stretches @ np.array([rule.window.log_odds(window.facts) for window in windows]))]
+    return [window for window, share in zip(windows, worst) if share > 0]
 
 
 def _offset_reasons(sync: Sync) -> list[Reason]:

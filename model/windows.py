@@ -8,6 +8,7 @@ from scipy.ndimage import binary_dilation
 from model.audio import SPEECH_THRESHOLD
 from model.detector import EMBEDDING, MAX_OFFSET
 from model.media import GRID_FPS
+from model.motion import smoothness
 
 MIN_USABLE_SHARE = 0.4
 """Share of a window's pictures that must show the mouth while somebody speaks."""
@@ -26,6 +27,7 @@ class FaceEvidence:
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
     visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
     ``rendered``: (T,), how rendered the face looks, see `model.content`; nan where that is not known.
+    ``motion``: (T, 2), see `model.motion`.
     """
 
     track_id: int
@@ -36,6 +38,7 @@ class FaceEvidence:
     visible: np.ndarray
     lip_opening: np.ndarray
     rendered: np.ndarray
+    motion: np.ndarray
 
     @property
     def offset_curve(self) -> np.ndarray:
@@ -54,8 +57,8 @@ class WindowEvidence:
 
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
-    ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the face looks, 0 where
-    that is not known.
+    ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the face looks, and
+    ``smoothness`` how smoothly the mouth moves (`model.motion`), 0 where that is not known.
     """
 
     track_id: int
@@ -68,10 +71,21 @@ class WindowEvidence:
     offset: int
     track_offset: int
     rendered: float
+    smoothness: float
+
+    @property
+    def facts(self) -> np.ndarray:
+        """(5,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
+        return np.concatenate([self.sync_facts, self.content_facts])
+
+    @property
+    def content_facts(self) -> np.ndarray:
+        """(2,): how rendered the face looks, and how smoothly the mouth moves."""
+        return np.array([self.rendered, self.smoothness])
 
     @property
     def sync_facts(self) -> np.ndarray:
-        """(3,): what the verdict rule looks at of sync, in one window.
+        """(3,): how well mouth and voice fit.
 
         How alike mouth and voice are at the track's constant offset, within a frame; how much more alike
         than at all offsets (log of the share of the exponentials, relative to chance); and whether the
@@ -129,6 +143,7 @@ def _window(face: FaceEvidence, start: int, end: int, track_offset: int) -> Wind
     return WindowEvidence(
         face.track_id, start, end, speech, _note(face, span, speech), curve, usable,
         int(curve.argmax()) - MAX_OFFSET, track_offset, _mean_known(face.rendered[span]),
+        smoothness(face.motion[span][usable]),
     )  # fmt: skip
 
 

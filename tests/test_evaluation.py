@@ -15,7 +15,7 @@ from model.training.plots import plot_offsets, plot_reliability, plot_roc, plot_
 from model.training.probes import container_facts, know, probe, sound_facts
 from model.training.reencode import Encoding, at_rate, fitted, noisy, reencode
 from model.training.report import Report, load_report, refresh_card
-from model.training.robustness import BASELINE, CONDITIONS, Outcome, chosen_clips, tabulate
+from model.training.robustness import BASELINE, CLIPS_PER_SIDE, CONDITIONS, Outcome, chosen_clips, tabulate
 from model.training.scores import Answer, LeftOut, answer, by_identity, fake_probability
 from model.training.statistics import (
     Figure,
@@ -45,7 +45,7 @@ def clip(who: str, fake: bool = False, corpus: str = "lrs3", number: int = 0) ->
 
 
 def said(of: Clip, probability: float | None, verdict: str = "real") -> Answer:
-    return Answer(of, 3.0, probability, verdict, probability, probability)
+    return Answer(of, 3.0, probability, verdict, probability, probability, probability)
 
 
 def left_out(family: str, fake: float, real: float) -> LeftOut:
@@ -270,7 +270,8 @@ def test_few_of_each_takes_everybody_first():
 def test_voices_are_swapped_within_a_corpus_and_all_have_their_turn():
     def part(who: str, voice: float, corpus: str = "lrs3") -> EmbeddedClip:
         level = np.full(75, voice, np.float32)
-        return EmbeddedClip(clip(who, corpus=corpus), level[:, None], level[:, None], level, level > -1, level, level)
+        wide = level[:, None]
+        return EmbeddedClip(clip(who, corpus=corpus), wide, wide, level, level > -1, level, level, wide)
 
     parts = [part("a", 0), part("a", 1), part("a", 2), part("b", 3), part("b", 4), part("c", 5, "grid")]
     same = [(s.video[0, 0], s.audio[0, 0]) for s in swapped_segments(parts, same_identity=True)]
@@ -322,7 +323,7 @@ def test_what_each_kind_of_evidence_adds_needs_no_sync(monkeypatch):
     report = Report()
     ablation(report, None, [], [left_out("Loopy", 0.9, 0.8)])
     (rows,) = report.sections.values()
-    assert list(rows) == ["sync alone", "look of the face alone", "both"]
+    assert list(rows) == ["sync alone", "look of the face alone", "smoothness of motion alone", "all"]
 
 
 def test_offsets_are_judged_against_the_clip_and_against_the_person():
@@ -343,7 +344,7 @@ def test_the_same_clips_are_degraded_every_time_and_only_those_of_known_families
     clips += [clip(who, True, method) for who in PEOPLE for method in ("Loopy", "unheard of")]
     chosen = chosen_clips(clips)
     assert chosen == chosen_clips(reversed(clips))
-    assert len([c for c in chosen if not c.fake]) == 40 and {c.corpus for c in chosen} == {"lrs3", "Loopy"}
+    assert len([c for c in chosen if not c.fake]) == CLIPS_PER_SIDE and {c.corpus for c in chosen} == {"lrs3", "Loopy"}
 
 
 def test_losses_are_counted_against_the_same_clips_written_anew():

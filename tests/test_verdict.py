@@ -15,15 +15,15 @@ from model.verdict import (
     reasons_for,
     save_rule,
     spans_text,
-    video_facts,
 )
 from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
 
 RULE = VerdictRule(
     out_of_sync=Logistic((-0.3, -1.0, -1.0), 2.0),
-    rendered=Logistic((2.0,), 0.0),
-    fake=Logistic((0.0, -2.0, -4.0, 1.0, 1.0, 0.0), 11.0),
-    of_real=(6.0, 2.0, 1.0, -3.0, -2.5, 2.0),
+    rendered=Logistic((2.0, 2.0), 0.0),
+    window=Logistic((0.0, -2.0, -4.0, 2.0, 3.0), 11.0),
+    video=Logistic((0.5, 0.5), 0.0),
+    of_real=(6.0, 2.0, 1.0, -3.0, -0.5),
     sharpness=3.0,
     real_below=0.4,
     fake_above=0.8,
@@ -37,6 +37,7 @@ def face(
     speech: bool = True,
     moving: bool = True,
     rendered: float | np.ndarray = -3.0,
+    smooth: float = -0.5,
 ) -> FaceEvidence:
     """A face whose similarity peaks at ``offsets``, one a frame; None: nowhere."""
     rng = np.random.default_rng(0)
@@ -47,7 +48,9 @@ def face(
     ones = np.ones(len(offsets), bool)
     opening = rng.uniform(0, 0.2, len(offsets)) if moving else np.full(len(offsets), 0.05)
     look = np.zeros(len(offsets)) + rendered
-    return FaceEvidence(0, 0, similarity, ones & usable & speech, ones & speech, ones & usable, opening, look)
+    motion = np.stack([np.full(len(offsets), 5.0), np.full(len(offsets), 5.05 * np.exp(-smooth) - 0.05)], 1)
+    seen = ones & usable
+    return FaceEvidence(0, 0, similarity, seen & speech, ones & speech, seen, opening, look, motion)
 
 
 def wandering(frames: int) -> list[int | None]:
@@ -73,8 +76,8 @@ def test_a_wandering_and_an_absent_peak_are_signs_of_a_fake():
 
 
 def test_reasons_name_the_evidence():
-    def codes(offsets: list[int | None], rule: VerdictRule = RULE, rendered: float = -3.0) -> list[str]:
-        windows = slide(face(offsets, rendered=rendered), 1.0, 0.2)
+    def codes(offsets: list[int | None], rule: VerdictRule = RULE, **look: float) -> list[str]:
+        windows = slide(face(offsets, **look), 1.0, 0.2)
         return [reason.code for reason in reasons_for(rule, rule.fake_probability(windows), windows)]
 
     assert codes([0] * 100) == ["in_sync", "filmed_face"]
@@ -82,6 +85,7 @@ def test_reasons_name_the_evidence():
     assert codes([5] * 100, replace(RULE, sharpness=0.1)) == ["in_sync", "filmed_face"]
     assert codes(wandering(250))[:2] == ["wandering_offset", "low_sync"]
     assert codes([0] * 100, rendered=4.0) == ["rendered_face"]
+    assert codes([0] * 100, smooth=3.0) == ["smooth_motion"]
     assert codes(wandering(250), rendered=4.0)[:3] == ["rendered_face", "wandering_offset", "low_sync"]
     assert codes([0] * 100, replace(RULE, real_below=0.0))[0] == "between_thresholds"
 
@@ -96,10 +100,11 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     look = np.full(500, -3.0)
     look[200:250] = 4.0
     windows = slide(face([0] * 500, rendered=look), 1.0, 0.2)
-    facts = video_facts(windows)
-    assert facts[3] < -2 and facts[4] == pytest.approx(4.0)
+    mean, worst = RULE.video_facts(windows)
+    assert mean < -2 and worst > 4
+    assert RULE.fake_probability(windows) > RULE.fake_probability(slide(face([0] * 500), 1.0, 0.2))
     reason = reasons_for(RULE, 0.9, windows)[0]
-    assert reason.code == "rendered_face" and "from 7.6 to 10.4 s" in reason.detail
+    assert reason.code == "rendered_face" and "from 7.4 to 10.6 s" in reason.detail
     suspicious = [w for w in windows if RULE.fake_probability([w]) > 0.5]
     assert suspicious and all(w.start >= 175 and w.end <= 275 for w in suspicious)
 

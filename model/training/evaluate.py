@@ -80,7 +80,7 @@ def gather(split: dict[Split, list[Clip]], cache: Path, weights: Path) -> Materi
     real = load_embedded(served, [clip for clip in split["test"] if not clip.fake], cache)
     generated = load_embedded(served, [clip for side in split.values() for clip in side if clip.fake], cache)
     wild = [clip for clip in real if PLACES[WILD](clip.clip)]
-    left_out = left_out_answers(wild, generated, cache, weights)
+    left_out = left_out_answers(wild, generated, weights)
     return Material(served, real, answers(served, real), generated, left_out, {clip.path for clip in split["test"]})
 
 

@@ -1,26 +1,25 @@
 """Fit the few numbers of the verdict rule, on people that the detectors were not trained on.
 
-Real: clips of the validation identities. Fake: generated clips, each looked at by the content detector that was
-trained without its family of generators; the real mouths with other voices, of the same person and of others; and
-real clips with 2 s of a generated one. Within each kind every identity weighs the same (`SHARES`). Writes the rule
-that is served, and for every family one that was fitted without it. Run: ``python -m model.training.fit_verdict
---data DIR``.
+Real: clips of the validation identities. Fake: generated clips, none of which any detector was trained on; the real
+mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Within each
+kind every identity weighs the same (`SHARES`). Writes the rule that is served, and for every family of generators one
+that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
 """
 
 import argparse
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, logit
+from scipy.special import expit
 from scipy.stats import norm
 
 from model.detector import MAX_OFFSET
-from model.engine import LEFT_OUT, WEIGHTS, Detector, load_detector
+from model.engine import WEIGHTS, Detector, load_detector, rule_path
 from model.training.clips import FAMILIES, family_of, list_clips, split_clips
 from model.training.prepare import prepare
 from model.training.trials import (
@@ -28,12 +27,21 @@ from model.training.trials import (
     EmbeddedClip,
     load_embedded,
     partial_fakes,
-    seen_by,
     segments,
     swaps,
     windows_with_evidence,
 )  # fmt: skip
-from model.verdict import MIN_EVIDENCE_S, SUSPICIOUS, Logistic, VerdictRule, evidence_s, save_rule, video_facts
+from model.verdict import (
+    CONTENT,
+    MIN_EVIDENCE_S,
+    SUSPICIOUS,
+    SYNC,
+    UNFITTED,
+    Logistic,
+    VerdictRule,
+    evidence_s,
+    save_rule,
+)  # fmt: skip
 from model.windows import WindowEvidence
 
 MAX_FALSE_ACCUSATIONS = 0.01
@@ -62,11 +70,6 @@ class Judged:
         """(31,), mean similarity by offset."""
         return np.average([w.curve for w in self.windows], axis=0, weights=[w.usable.sum() for w in self.windows])
 
-    @property
-    def facts(self) -> np.ndarray:
-        """See `video_facts`."""
-        return video_facts(self.windows)
-
 
 def judged(detector: Detector, clips: Iterable[EmbeddedClip], whole: bool = False) -> list[Judged]:
     """Segments of ``clips``, or ``whole`` ones, with enough evidence."""
@@ -89,28 +92,37 @@ def fit(detector: Detector, real: Sequence[EmbeddedClip], generated: Sequence[Em
     }
     print(json.dumps({kind: len(parts) for kind, parts in kinds.items()}))
     true = kinds["real"]
-    out_of_sync = _logistic([(0, 0.5, _sync_facts(true)), (1, 0.5, _sync_facts(kinds["swapped"]))], (-1, -1, -1))
-    rendered = _logistic([(0, 0.5, _rendered(true)), (1, 0.5, _rendered(kinds["generated"]))], (1,))
-    fake = _logistic(
-        [(int(kind != "real"), SHARES[kind], [(part.identity, part.facts) for part in parts])
-         for kind, parts in kinds.items()], SUSPICIOUS,
+    swapped, made = kinds["swapped"], kinds["generated"]
+    of_real, of_made, of_swapped = (_of_windows(parts) for parts in (true, made, swapped))
+    unfitted = replace(
+        UNFITTED,
+        out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SUSPICIOUS[SYNC]),
+        rendered=_logistic([(0, 0.5, _only(of_real, CONTENT)), (1, 0.5, _only(of_made, CONTENT))], SUSPICIOUS[CONTENT]),
+        window=_logistic([(0, 0.5, of_real), (1, 0.35, of_made), (1, 0.15, of_swapped)], SUSPICIOUS),
+        of_real=tuple(np.mean([facts for _, facts in of_real], axis=0).round(3).tolist()),
+        sharpness=_sharpness(true),
+        real_below=REAL_BELOW,
     )  # fmt: skip
-    log_odds = [logit(fake(part.facts)) for part in true]
+    facts = {kind: [(part.identity, unfitted.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
+    video = _logistic([(int(kind != "real"), SHARES[kind], facts[kind]) for kind in kinds], (1, 1))
+    log_odds = [video.log_odds(of_one) for _, of_one in facts["real"]]
     threshold = float(expit(norm.isf(MAX_FALSE_ACCUSATIONS, np.mean(log_odds), np.std(log_odds))))
-    of_real = tuple(np.mean([part.facts for part in true], axis=0).round(3).tolist())
-    fake_above = round(max(LOWEST_FAKE_ABOVE, threshold), 3)
-    return VerdictRule(out_of_sync, rendered, fake, of_real, _sharpness(true), REAL_BELOW, fake_above)
+    return replace(unfitted, video=video, fake_above=round(max(LOWEST_FAKE_ABOVE, threshold), 3))
 
 
-def _sync_facts(parts: Sequence[Judged]) -> list[tuple[str, np.ndarray]]:
-    return [(part.identity, window.sync_facts) for part in parts for window in part.windows]
+Facts = list[tuple[str, np.ndarray]]
+"""Whose they are, and they."""
 
 
-def _rendered(parts: Sequence[Judged]) -> list[tuple[str, np.ndarray]]:
-    return [(part.identity, np.array([window.rendered])) for part in parts for window in part.windows]
+def _of_windows(parts: Sequence[Judged]) -> Facts:
+    return [(part.identity, window.facts) for part in parts for window in part.windows]
 
 
-def _logistic(groups: Sequence[tuple[int, float, list[tuple[str, np.ndarray]]]], signs: Sequence[int]) -> Logistic:
+def _only(facts: Facts, kind: slice) -> Facts:
+    return [(identity, of_one[kind]) for identity, of_one in facts]
+
+
+def _logistic(groups: Sequence[tuple[int, float, Facts]], signs: Sequence[int]) -> Logistic:
     """Logistic regression; a group is its label, its whole weight, and (identity, facts) of its members.
 
     ``signs``: of each weight, so that a better match, say, never makes a video more suspicious.
@@ -168,12 +180,7 @@ if __name__ == "__main__":
     known = load_detector(fitted=False)
     real = load_embedded(known, [c for c in sides["val"] if not c.fake], arguments.cache)
     generated = load_embedded(known, [c for c in sides["train"] + sides["val"] if c.fake], arguments.cache)
-    unseen = {name: load_detector(left_out=name, fitted=False) for name in FAMILIES}
-    generated = [seen_by(unseen[family_of(clip.clip)], clip, arguments.cache) for clip in generated]
-    rule = fit(known, real, generated)
-    save_rule(rule, WEIGHTS / "verdict.json")
-    print(json.dumps({"fake_above": rule.fake_above, "real_below": rule.real_below, "sharpness": rule.sharpness}))
-    for name, detector in unseen.items():
-        others = [clip for clip in generated if family_of(clip.clip) != name]
-        without = fit(detector, [seen_by(detector, clip, arguments.cache) for clip in real], others)
-        save_rule(without, WEIGHTS / LEFT_OUT / name / "verdict.json")
+    for left_out in (None, *FAMILIES):
+        rule = fit(known, real, [clip for clip in generated if family_of(clip.clip) != left_out])
+        save_rule(rule, rule_path(WEIGHTS, left_out))
+        print(json.dumps({"left out": left_out} | asdict(rule)))

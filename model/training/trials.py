@@ -14,6 +14,7 @@ import numpy as np
 from model.detector import MAX_OFFSET
 from model.engine import Detector
 from model.media import SAMPLES_PER_FRAME
+from model.motion import MotionMeter
 from model.training.clips import Clip
 from model.training.prepare import PreparedClip, PreparedFaces, load_faces, load_prepared
 from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames
@@ -31,7 +32,8 @@ PARTIAL = 50
 class EmbeddedClip:
     """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,).
 
-    ``rendered``: (T,), how rendered the face looks, nan where that is not known.
+    ``rendered``: (T,), how rendered the face looks, nan where that is not known. ``motion``: (T, 2), see
+    `model.motion`.
     """
 
     clip: Clip
@@ -41,6 +43,7 @@ class EmbeddedClip:
     visible: np.ndarray
     lip_opening: np.ndarray
     rendered: np.ndarray
+    motion: np.ndarray
 
     def part(self, start: int, end: int) -> "EmbeddedClip":
         """Frames ``start`` to ``end`` - 1."""
@@ -70,7 +73,7 @@ class EmbeddedClip:
         return mouth.with_voice(self.part(max(-frames, 0), max(-frames, 0) + length))
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
-        return self.video, self.audio, self.speech, self.visible, self.lip_opening, self.rendered
+        return self.video, self.audio, self.speech, self.visible, self.lip_opening, self.rendered, self.motion
 
 
 def load_embedded(detector: Detector, clips: Iterable[Clip], cache: Path) -> list[EmbeddedClip]:
@@ -82,12 +85,6 @@ def load_embedded(detector: Detector, clips: Iterable[Clip], cache: Path) -> lis
     ]
 
 
-def seen_by(detector: Detector, clip: EmbeddedClip, cache: Path) -> EmbeddedClip:
-    """The same clip, its face looked at by another detector."""
-    faces = next(iter(load_faces([clip.clip], cache)), None)
-    return replace(clip, rendered=rendered_over_time(detector, faces, len(clip.video)))
-
-
 def rendered_over_time(detector: Detector, faces: PreparedFaces | None, frames: int) -> np.ndarray:
     """(frames,): how rendered a face looks; nan if it was never seen whole."""
     return over_time(faces.at, detector.rendered(faces.pixels), frames) if faces else np.full(frames, np.nan)
@@ -97,15 +94,19 @@ def embed(detector: Detector, clip: PreparedClip, faces: PreparedFaces | None) -
     """Embed one clip; ``faces``: of the same clip, if there are any."""
     mouths, sounds = detector.mouth_embedder(), detector.sound_embedder()
     wave = clip.audio.astype(np.float32) / 32768
+    motion = MotionMeter()
     for crop in clip.crops:
         mouths.push(crop)
+        motion.push(crop)
     for piece in wave.reshape(-1, SAMPLES_PER_FRAME):
         sounds.push(piece)
     speech = np.zeros(len(clip.crops), np.float32)
     heard = detector.speech_per_frame([wave])[: len(speech)]
     speech[: len(heard)] = heard
     rendered = rendered_over_time(detector, faces, len(clip.crops))
-    return EmbeddedClip(clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening, rendered)
+    return EmbeddedClip(
+        clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening, rendered, motion.finish()
+    )
 
 
 def segments(clip: EmbeddedClip) -> Iterator[EmbeddedClip]:
@@ -119,7 +120,17 @@ def face_evidence(detector: Detector, clip: EmbeddedClip) -> FaceEvidence:
     frames = len(clip.video)
     speech = speech_frames(clip.speech, frames)
     similarity = detector.offset_similarity(clip.video, aligned_sound(clip.audio, 0, frames))
-    return FaceEvidence(0, 0, similarity, clip.visible & speech, speech, clip.visible, clip.lip_opening, clip.rendered)
+    return FaceEvidence(
+        0,
+        0,
+        similarity,
+        clip.visible & speech,
+        speech,
+        clip.visible,
+        clip.lip_opening,
+        clip.rendered,
+        clip.motion,
+    )
 
 
 def windows_with_evidence(detector: Detector, clip: EmbeddedClip) -> list[WindowEvidence]:
