@@ -1,8 +1,9 @@
 """Window evidence in; probabilities and a verdict out, by a rule of a few fitted numbers.
 
-Five facts of a window (`WindowEvidence.facts`) go through a logistic function, to the probability that the window is
-of a lip-sync fake. The mean of its log-odds over the windows of the speaking face, and over the worst two seconds, go
-through another, to the probability that the video is one, at even odds of real and fake. All are fitted by logistic
+Facts of windows (`WindowEvidence.facts`) are averaged, and of each only what exceeds what is usual of real video
+counts: that a mouth is well in sync does not excuse that it looks rendered. A weighted sum of these excesses gives
+log-odds of a fake, of the whole video and of its worst two seconds, and a logistic function of both gives the
+probability that the video is a lip-sync fake, at even odds of real and fake. All numbers are fitted by logistic
 regression on people that no detector was trained on (`model.training.fit_verdict`), so that the probability means
 what it says there. Two thresholds make the verdict; between them it is inconclusive.
 """
@@ -23,18 +24,21 @@ from model.windows import WindowEvidence
 MIN_EVIDENCE_S = 1.0
 """Seconds of speech with a visible, moving mouth below which nothing is said."""
 
-FACTS = ("sync strength", "sync contrast", "agrees on the offset", "rendered look", "smooth motion")
-SUSPICIOUS = (-1, -1, -1, 1, 1)
+FACTS = ("sync strength", "sync contrast", "agrees on the offset", "rendered look", "smooth details", "smooth lips")
+SUSPICIOUS = (-1, -1, -1, 1, 1, 1)
 """Of each fact of a window, whether more of it (1) or less (-1) may make it more suspicious."""
 
-SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 5), slice(3, 5)
+SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(3, 6)
 """Which facts are of a kind; the last is the two before it."""
+
+SLACK = 0.5
+"""An excess begins so many standard deviations of real video beyond its mean."""
 
 STRETCH_S = 2.0
 """A part of a video that is fake for this long is looked for."""
 
 NOTABLE = 1.0
-"""Log-odds above real video from which a kind of evidence is named as a reason."""
+"""Log-odds from which a kind of evidence is named as a reason."""
 
 NOTABLE_OFFSET_MS = 80
 SURE_OF_OFFSET = 0.9
@@ -60,17 +64,20 @@ class VerdictRule:
     """The fitted numbers.
 
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
-    face being rendered, from its `content_facts`. ``window``: of it being of a fake, from all. ``video``: of a
-    video being fake, from its `video_facts`. ``of_real``: what the facts of windows are for real video, on
-    average. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an honest
-    probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
+    face being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
+    facts of real video. ``evidence``: log-odds of a fake from excesses over them. ``window``: probability from
+    those of one window; ``video``: from `video_facts`. ``sharpness``: what the mean similarity by offset is
+    multiplied by to make a softmax of it an honest probability of the offset. ``real_below``, ``fake_above``:
+    thresholds of the fake probability.
     """
 
     out_of_sync: Logistic
     rendered: Logistic
+    of_real: tuple[float, ...]
+    spread: tuple[float, ...]
+    evidence: Logistic
     window: Logistic
     video: Logistic
-    of_real: tuple[float, ...]
     sharpness: float
     real_below: float
     fake_above: float
@@ -87,15 +94,27 @@ class VerdictRule:
         """Probability that these windows, one or more with evidence, are of a lip-sync fake."""
         return self.video(self.video_facts(windows))
 
+    def window_probability(self, window: WindowEvidence) -> float:
+        """Probability that one window alone is of a lip-sync fake."""
+        return self.window(np.array([self.log_odds(window.facts)]))
+
     def video_facts(self, windows: Sequence[WindowEvidence]) -> np.ndarray:
-        """(2,): mean log-odds of windows with evidence, and of their worst 2 s."""
-        odds = np.array([self.window.log_odds(window.facts) for window in windows])
-        return np.array([odds.mean(), (_stretches(windows) @ odds).max()])
+        """(2,): log-odds of windows with evidence, and of their worst 2 s."""
+        facts = np.array([window.facts for window in windows])
+        return np.array([self.log_odds(facts.mean(0)), max(map(self.log_odds, _stretches(windows) @ facts))])
+
+    def log_odds(self, facts: np.ndarray) -> float:
+        """Log-odds of a fake from mean facts (6,)."""
+        return self.evidence.log_odds(self.excess(facts))
+
+    def excess(self, facts: np.ndarray) -> np.ndarray:
+        """(6,): by how many standard deviations facts are more suspicious than real video usually is, 0 at least."""
+        beyond = np.array(SUSPICIOUS) * (facts - np.array(self.of_real)) / np.array(self.spread)
+        return np.maximum(beyond - SLACK, 0.0)
 
     def suspicion(self, windows: Sequence[WindowEvidence]) -> tuple[float, float, float]:
-        """Log-odds that sync, the look of the face and its motion add to what real video has on average."""
-        mean = np.mean([window.facts for window in windows], axis=0)
-        parts = np.array(self.window.weights) * (mean - np.array(self.of_real))
+        """Log-odds that sync, the look of the face and its motion add, each 0 at least."""
+        parts = np.array(self.evidence.weights) * self.excess(np.mean([w.facts for w in windows], axis=0))
         return float(parts[SYNC].sum()), float(parts[LOOK].sum()), float(parts[MOTION].sum())
 
     def sync(self, windows: Sequence[WindowEvidence]) -> Sync:
@@ -113,10 +132,12 @@ class VerdictRule:
         return "real" if fake_probability < self.real_below else "inconclusive"
 
 
-LOGISTICS = ("out_of_sync", "rendered", "window", "video")
+LOGISTICS = ("out_of_sync", "rendered", "evidence", "window", "video")
 UNFITTED = VerdictRule(
-    Logistic((0,) * 3, 0), Logistic((0,) * 2, 0), Logistic((0,) * 5, 0), Logistic((0,) * 2, 0), (0,) * 5, 1.0, 0.5, 0.5
-)
+    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 3, 0), of_real=(0,) * 6, spread=(1,) * 6,
+    evidence=Logistic((0,) * 6, 0), window=Logistic((0,), 0), video=Logistic((0,) * 2, 0),
+    sharpness=1.0, real_below=0.5, fake_above=0.5,
+)  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
 
 
@@ -126,6 +147,7 @@ def load_rule(path: Path) -> VerdictRule:
     return VerdictRule(
         **{name: Logistic(tuple(facts[name]["weights"]), facts[name]["bias"]) for name in LOGISTICS},
         of_real=tuple(facts["of_real"]),
+        spread=tuple(facts["spread"]),
         sharpness=facts["sharpness"],
         real_below=facts["real_below"],
         fake_above=facts["fake_above"],
@@ -191,7 +213,7 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
     by_sync, by_look, by_motion = rule.suspicion(_worst_stretch(rule, windows))
     enough = min(NOTABLE, max(by_sync, by_look, by_motion))
-    suspect = [window for window in windows if rule.fake_probability([window]) >= 0.5]
+    suspect = [window for window in windows if rule.window_probability(window) >= 0.5]
     when = spans_text(suspect or _worst_stretch(rule, windows))
     found = []
     if by_look >= enough:
@@ -212,8 +234,8 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
 
 def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[WindowEvidence]:
     stretches = _stretches(windows)
-    worst = stretches[np.argmax(stretches @ np.array([rule.window.log_odds(window.facts) for window in windows]))]
-    return [window for window, share in zip(windows, worst) if share > 0]
+    odds = [rule.log_odds(facts) for facts in stretches @ np.array([window.facts for window in windows])]
+    return [window for window, share in zip(windows, stretches[int(np.argmax(odds))]) if share > 0]
 
 
 def _offset_reasons(sync: Sync) -> list[Reason]:

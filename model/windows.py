@@ -58,7 +58,7 @@ class WindowEvidence:
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
     ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the face looks, and
-    ``smoothness`` how smoothly the mouth moves (`model.motion`), 0 where that is not known.
+    ``smoothness`` (2,) how smoothly the mouth moves (`model.motion`), 0 where that is not known.
     """
 
     track_id: int
@@ -71,17 +71,17 @@ class WindowEvidence:
     offset: int
     track_offset: int
     rendered: float
-    smoothness: float
+    smoothness: np.ndarray
 
     @property
     def facts(self) -> np.ndarray:
-        """(5,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
+        """(6,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
         return np.concatenate([self.sync_facts, self.content_facts])
 
     @property
     def content_facts(self) -> np.ndarray:
-        """(2,): how rendered the face looks, and how smoothly the mouth moves."""
-        return np.array([self.rendered, self.smoothness])
+        """(3,): how rendered the face looks, and how smoothly the mouth moves."""
+        return np.array([self.rendered, *self.smoothness])
 
     @property
     def sync_facts(self) -> np.ndarray:

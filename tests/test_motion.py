@@ -31,15 +31,14 @@ def measured(pictures: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("speed_px", [0.5, 1.0])
 def test_noise_makes_motion_rough_and_its_absence_smooth(speed_px):
     filmed, rendered = (smoothness(measured(crops(speed_px, noise))) for noise in (6.0, 0.0))
-    assert filmed < -0.2 < 0.3 < rendered
+    assert (filmed < -0.2).all() and (rendered > 0.3).all()
 
 
 def test_noise_alone_is_as_rough_as_it_gets():
-    assert smoothness(measured(crops(0.0, 6.0))) == pytest.approx(-0.5 * np.log(3), abs=0.05)
+    assert smoothness(measured(crops(0.0, 6.0))) == pytest.approx([-0.5 * np.log(3)] * 2, abs=0.05)
 
 
 def test_what_is_not_known_is_not_a_number_and_says_nothing():
-    differences = measured(crops(1.0, 1.0, frames=3))
-    assert differences.shape == (3, 2)
-    assert np.isnan(differences[0]).all() and np.isnan(differences[1, 1]) and not np.isnan(differences[2]).any()
-    assert smoothness(differences[:2]) == 0.0 == smoothness(measured([]))
+    motion = measured(crops(1.0, 1.0, frames=3))
+    assert motion.shape == (3, 2) and np.isnan(motion[:2]).all() and not np.isnan(motion[2]).any()
+    assert smoothness(motion[:2]).tolist() == [0, 0] == smoothness(measured([])).tolist()

@@ -9,7 +9,7 @@ that was fitted without it. Run: ``python -m model.training.fit_verdict --data D
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -51,7 +51,7 @@ An empirical quantile of a few dozen people says nothing about the hundredth.
 """
 
 LOWEST_FAKE_ABOVE, REAL_BELOW = 0.8, 0.5
-PENALTY = 1e-3
+PENALTY = 3e-3
 
 SHARES = {"real": 0.5, "generated": 0.3, "swapped": 0.12, "partial": 0.08}
 """Of the weight in fitting the probability of a fake."""
@@ -94,20 +94,34 @@ def fit(detector: Detector, real: Sequence[EmbeddedClip], generated: Sequence[Em
     true = kinds["real"]
     swapped, made = kinds["swapped"], kinds["generated"]
     of_real, of_made, of_swapped = (_of_windows(parts) for parts in (true, made, swapped))
-    unfitted = replace(
+    usual = np.array([facts for _, facts in _means(true)])
+    start = replace(
         UNFITTED,
         out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SUSPICIOUS[SYNC]),
         rendered=_logistic([(0, 0.5, _only(of_real, CONTENT)), (1, 0.5, _only(of_made, CONTENT))], SUSPICIOUS[CONTENT]),
-        window=_logistic([(0, 0.5, of_real), (1, 0.35, of_made), (1, 0.15, of_swapped)], SUSPICIOUS),
-        of_real=tuple(np.mean([facts for _, facts in of_real], axis=0).round(3).tolist()),
+        of_real=tuple(usual.mean(0).round(3).tolist()),
+        spread=tuple((usual.std(0) + 1e-3).round(3).tolist()),
         sharpness=_sharpness(true),
         real_below=REAL_BELOW,
-    )  # fmt: skip
-    facts = {kind: [(part.identity, unfitted.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
+    )
+    excesses = [(label, share, _through(_means(parts), start.excess)) for label, share, parts in
+                ((0, 0.5, true), (1, 0.35, made), (1, 0.15, swapped))]  # fmt: skip
+    weighed = replace(start, evidence=_logistic(excesses, (1,) * len(SUSPICIOUS)))
+
+    def odds(facts: np.ndarray) -> np.ndarray:
+        return np.array([weighed.log_odds(facts)])
+
+    by_window = [
+        (0, 0.5, _through(of_real, odds)),
+        (1, 0.35, _through(of_made, odds)),
+        (1, 0.15, _through(of_swapped, odds)),
+    ]
+    facts = {kind: [(part.identity, weighed.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
     video = _logistic([(int(kind != "real"), SHARES[kind], facts[kind]) for kind in kinds], (1, 1))
     log_odds = [video.log_odds(of_one) for _, of_one in facts["real"]]
     threshold = float(expit(norm.isf(MAX_FALSE_ACCUSATIONS, np.mean(log_odds), np.std(log_odds))))
-    return replace(unfitted, video=video, fake_above=round(max(LOWEST_FAKE_ABOVE, threshold), 3))
+    fake_above = round(max(LOWEST_FAKE_ABOVE, threshold), 3)
+    return replace(weighed, window=_logistic(by_window, (1,)), video=video, fake_above=fake_above)
 
 
 Facts = list[tuple[str, np.ndarray]]
@@ -116,6 +130,14 @@ Facts = list[tuple[str, np.ndarray]]
 
 def _of_windows(parts: Sequence[Judged]) -> Facts:
     return [(part.identity, window.facts) for part in parts for window in part.windows]
+
+
+def _means(parts: Sequence[Judged]) -> Facts:
+    return [(part.identity, np.mean([window.facts for window in part.windows], axis=0)) for part in parts]
+
+
+def _through(facts: Facts, function: Callable[[np.ndarray], np.ndarray]) -> Facts:
+    return [(identity, function(of_one)) for identity, of_one in facts]
 
 
 def _only(facts: Facts, kind: slice) -> Facts:

@@ -37,10 +37,10 @@ class Moment:
 def pseudo_fake(moment: Moment, other: Moment, rng: np.random.Generator) -> Pair:
     """A fake of ``moment``; ``other``: another moment of the same clip."""
     kinds: list[tuple[float, Callable[[], Pair]]] = [
-        (0.35, lambda: rerendered(moment, rng)),
-        (0.20, lambda: from_another_moment(moment, other, rng)),
+        (0.40, lambda: rerendered(moment, rng)),
+        (0.25, lambda: from_another_moment(moment, other, rng)),
         (0.30 if moment.mouth is not None else 0.0, lambda: generated(moment, rng)),
-        (0.30, lambda: talking_still(moment, other, rng)),
+        (0.20, lambda: talking_still(moment, other, rng)),
     ]
     chances = np.array([chance for chance, _ in kinds])
     return kinds[rng.choice(len(kinds), p=chances / chances.sum())][1]()

@@ -128,7 +128,7 @@ def partly_fake(report: Report, detector: Detector, real: Sequence[EmbeddedClip]
         if windows:
             start = (len(clip.video) - PARTIAL) // 2
             inside = [w.start < start + PARTIAL and w.end > start for w in windows]
-            worst = int(np.argmax([detector.rule.fake_probability([w]) for w in windows]))
+            worst = int(np.argmax([detector.rule.window_probability(w) for w in windows]))
             point.append((clip.clip.identity, inside[worst]))
             by_chance.append((clip.clip.identity, float(np.mean(inside))))
     whole = [one for one in answers(detector, real) if one.clip.path in {fake.clip.path for fake in fakes}]
