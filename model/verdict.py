@@ -66,7 +66,8 @@ class VerdictRule:
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
     face being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
     facts of real video. ``evidence``: log-odds of a fake from excesses over them. ``window``: probability from
-    those of one window; ``video``: from `video_facts`. ``sharpness``: what the mean similarity by offset is
+    those of one window; ``video``: from `video_facts`, where ``tail`` is by how much the log-odds of the worst
+    2 s of real video rise when it is e times as long. ``sharpness``: what the mean similarity by offset is
     multiplied by to make a softmax of it an honest probability of the offset. ``real_below``, ``fake_above``:
     thresholds of the fake probability.
     """
@@ -78,6 +79,7 @@ class VerdictRule:
     evidence: Logistic
     window: Logistic
     video: Logistic
+    tail: float
     sharpness: float
     real_below: float
     fake_above: float
@@ -99,9 +101,18 @@ class VerdictRule:
         return self.window(np.array([self.log_odds(window.facts)]))
 
     def video_facts(self, windows: Sequence[WindowEvidence]) -> np.ndarray:
-        """(2,): log-odds of windows with evidence, and of their worst 2 s."""
+        """(2,): log-odds of windows with evidence, and of their worst 2 s.
+
+        From the latter is taken what the worst of so many would have in real video, so that a long one is not
+        accused for its length.
+        """
         facts = np.array([window.facts for window in windows])
-        return np.array([self.log_odds(facts.mean(0)), max(map(self.log_odds, _stretches(windows) @ facts))])
+        by_chance = self.tail * np.log(max(1.0, evidence_s(windows) / STRETCH_S))
+        return np.array([self.log_odds(facts.mean(0)), max(self.stretches_log_odds(windows)) - by_chance])
+
+    def stretches_log_odds(self, windows: Sequence[WindowEvidence]) -> list[float]:
+        """Log-odds of every stretch of 2 s."""
+        return [self.log_odds(facts) for facts in _stretches(windows) @ np.array([w.facts for w in windows])]
 
     def log_odds(self, facts: np.ndarray) -> float:
         """Log-odds of a fake from mean facts (6,)."""
@@ -136,7 +147,7 @@ LOGISTICS = ("out_of_sync", "rendered", "evidence", "window", "video")
 UNFITTED = VerdictRule(
     out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 3, 0), of_real=(0,) * 6, spread=(1,) * 6,
     evidence=Logistic((0,) * 6, 0), window=Logistic((0,), 0), video=Logistic((0,) * 2, 0),
-    sharpness=1.0, real_below=0.5, fake_above=0.5,
+    tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
 
@@ -148,6 +159,7 @@ def load_rule(path: Path) -> VerdictRule:
         **{name: Logistic(tuple(facts[name]["weights"]), facts[name]["bias"]) for name in LOGISTICS},
         of_real=tuple(facts["of_real"]),
         spread=tuple(facts["spread"]),
+        tail=facts["tail"],
         sharpness=facts["sharpness"],
         real_below=facts["real_below"],
         fake_above=facts["fake_above"],
@@ -233,9 +245,8 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
 
 
 def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[WindowEvidence]:
-    stretches = _stretches(windows)
-    odds = [rule.log_odds(facts) for facts in stretches @ np.array([window.facts for window in windows])]
-    return [window for window, share in zip(windows, stretches[int(np.argmax(odds))]) if share > 0]
+    worst = _stretches(windows)[int(np.argmax(rule.stretches_log_odds(windows)))]
+    return [window for window, share in zip(windows, worst) if share > 0]
 
 
 def _offset_reasons(sync: Sync) -> list[Reason]:

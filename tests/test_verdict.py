@@ -26,6 +26,7 @@ RULE = VerdictRule(
     evidence=Logistic((1.0, 1.0, 1.0, 1.0, 1.0, 0.0), -4.0),
     window=Logistic((1.0,), 0.0),
     video=Logistic((0.5, 0.5), 1.0),
+    tail=0.5,
     sharpness=3.0,
     real_below=0.4,
     fake_above=0.8,
@@ -103,12 +104,23 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     look[200:250] = 4.0
     windows = slide(face([0] * 500, rendered=look), 1.0, 0.2)
     mean, worst = RULE.video_facts(windows)
-    assert mean < -2 and worst > 2
+    assert mean < -2 and worst > 0
     assert RULE.fake_probability(windows) > RULE.fake_probability(slide(face([0] * 500), 1.0, 0.2))
     reason = reasons_for(RULE, 0.9, windows)[0]
-    assert reason.code == "rendered_face" and "from 7.4 to 10.6 s" in reason.detail
+    assert reason.code == "rendered_face" and "from 7.8 to 10.2 s" in reason.detail
     suspicious = [w for w in windows if RULE.window_probability(w) > 0.5]
     assert suspicious and all(w.start >= 175 and w.end <= 275 for w in suspicious)
+
+
+def test_the_worst_of_a_long_video_weighs_less_than_the_same_of_a_short_one():
+    look = np.full(100, -3.0)
+    look[25:75] = 1.0
+    short = RULE.fake_probability(slide(face([0] * 100, rendered=look), 1.0, 0.2))
+    long = RULE.fake_probability(slide(face([0] * 2000, rendered=np.pad(look, (0, 1900), "edge")), 1.0, 0.2))
+    assert long < short
+    assert replace(RULE, tail=0.0).video_facts(slide(face([0] * 50), 1.0, 0.2))[1] == pytest.approx(
+        RULE.video_facts(slide(face([0] * 50), 1.0, 0.2))[1]
+    )
 
 
 def test_where_no_face_was_seen_whole_its_look_says_nothing():

@@ -45,9 +45,9 @@ from model.verdict import (
 from model.windows import WindowEvidence
 
 MAX_FALSE_ACCUSATIONS = 0.01
-"""Share of real segments that may lie above the threshold for "fake", were their log-odds normal.
+"""Share of real segments, every person weighing the same, that may lie above the threshold for "fake".
 
-An empirical quantile of a few dozen people says nothing about the hundredth.
+Also were their log-odds normal: an empirical quantile of a few dozen people says little about the hundredth.
 """
 
 LOWEST_FAKE_ABOVE, REAL_BELOW = 0.8, 0.5
@@ -104,9 +104,10 @@ def fit(detector: Detector, real: Sequence[EmbeddedClip], generated: Sequence[Em
         sharpness=_sharpness(true),
         real_below=REAL_BELOW,
     )
-    excesses = [(label, share, _through(_means(parts), start.excess)) for label, share, parts in
-                ((0, 0.5, true), (1, 0.35, made), (1, 0.15, swapped))]  # fmt: skip
+    sides = ((0, 0.5, true), (1, 0.35, made), (1, 0.15, swapped))
+    excesses = [(label, share, _through(_means(parts), start.excess)) for label, share, parts in sides]
     weighed = replace(start, evidence=_logistic(excesses, (1,) * len(SUSPICIOUS)))
+    weighed = replace(weighed, tail=_tail(weighed, true))
 
     def odds(facts: np.ndarray) -> np.ndarray:
         return np.array([weighed.log_odds(facts)])
@@ -118,10 +119,26 @@ def fit(detector: Detector, real: Sequence[EmbeddedClip], generated: Sequence[Em
     ]
     facts = {kind: [(part.identity, weighed.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
     video = _logistic([(int(kind != "real"), SHARES[kind], facts[kind]) for kind in kinds], (1, 1))
-    log_odds = [video.log_odds(of_one) for _, of_one in facts["real"]]
-    threshold = float(expit(norm.isf(MAX_FALSE_ACCUSATIONS, np.mean(log_odds), np.std(log_odds))))
-    fake_above = round(max(LOWEST_FAKE_ABOVE, threshold), 3)
-    return replace(weighed, window=_logistic(by_window, (1,)), video=video, fake_above=fake_above)
+    window = _logistic(by_window, (1,))
+    return replace(weighed, window=window, video=video, fake_above=_fake_above(video, facts["real"]))
+
+
+def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
+    """Mean excess of the log-odds of stretches of real video over their 75th percentile: of an exponential tail."""
+    odds = np.array([one for part in true for one in rule.stretches_log_odds(part.windows)])
+    above = odds - np.percentile(odds, 75)
+    return round(float(above[above > 0].mean()), 3)
+
+
+def _fake_above(video: Logistic, real: "Facts") -> float:
+    """Threshold that few real people are above, by a normal tail of the log-odds and as they are."""
+    people = Counter(identity for identity, _ in real)
+    ranked = sorted(((video.log_odds(facts), 1 / len(people) / people[who]) for who, facts in real), reverse=True)
+    above = np.cumsum([share for _, share in ranked])
+    allowed = ranked[int(np.searchsorted(above, MAX_FALSE_ACCUSATIONS, side="right"))][0]
+    log_odds = np.array([odds for odds, _ in ranked])
+    tail = norm.isf(MAX_FALSE_ACCUSATIONS, log_odds.mean(), log_odds.std())
+    return round(max(LOWEST_FAKE_ABOVE, float(expit(max(tail, allowed)))), 3)
 
 
 Facts = list[tuple[str, np.ndarray]]
