@@ -156,6 +156,7 @@ EXAMPLE = {
             "detail": "Mouth and voice belong together: 92% of the 26 windows with speech agree on the offset, "
             "within one frame.",
         },
+        {"code": "filmed_face", "detail": "The face looks filmed in 96% of the windows with speech."},
         {
             "code": "constant_offset",
             "detail": "The sound is 200 ms late throughout, as a muxing or broadcast fault makes it; this is no "
@@ -169,6 +170,7 @@ EXAMPLE = {
             "start_s": 0.0,
             "end_s": 1.0,
             "sync_score": 0.9641,
+            "content_score": 0.9127,
             "offset_ms": 200,
             "fake_probability": 0.0402,
             "speech": True,
@@ -179,6 +181,7 @@ EXAMPLE = {
             "start_s": 0.2,
             "end_s": 1.2,
             "sync_score": None,
+            "content_score": None,
             "offset_ms": None,
             "fake_probability": None,
             "speech": False,
