@@ -24,9 +24,11 @@ from model.windows import WindowEvidence
 MIN_EVIDENCE_S = 1.0
 """Seconds of speech with a visible, moving mouth below which nothing is said."""
 
-FACTS = ("sync strength", "sync contrast", "agrees on the offset", "rendered look", "smooth details", "smooth lips")
-SUSPICIOUS = (-1, -1, -1, 1, 1, 1)
-"""Of each fact of a window, whether more of it (1) or less (-1) may make it more suspicious."""
+SUSPICIOUS = {
+    "sync strength": -1, "sync contrast": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
+    "smooth lips": 1,
+}  # fmt: skip
+"""The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
 SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(3, 6)
 """Which facts are of a kind; the last is the two before it."""
@@ -106,13 +108,15 @@ class VerdictRule:
         From the latter is taken what the worst of so many would have in real video, so that a long one is not
         accused for its length.
         """
-        facts = np.array([window.facts for window in windows])
+        mean = np.mean([window.facts for window in windows], axis=0)
         by_chance = self.tail * np.log(max(1.0, evidence_s(windows) / STRETCH_S))
-        return np.array([self.log_odds(facts.mean(0)), max(self.stretches_log_odds(windows)) - by_chance])
+        return np.array([self.log_odds(mean), max(self.stretches_log_odds(windows)) - by_chance])
 
     def stretches_log_odds(self, windows: Sequence[WindowEvidence]) -> list[float]:
-        """Log-odds of every stretch of 2 s."""
-        return [self.log_odds(facts) for facts in _stretches(windows) @ np.array([w.facts for w in windows])]
+        """Log-odds of each of `stretches`."""
+        ordered = sorted(windows, key=lambda window: window.start)
+        total = np.cumsum([np.zeros(len(SUSPICIOUS)), *(window.facts for window in ordered)], axis=0)
+        return [self.log_odds((total[end] - total[first]) / (end - first)) for first, end in stretches(ordered)]
 
     def log_odds(self, facts: np.ndarray) -> float:
         """Log-odds of a fake from mean facts (6,)."""
@@ -120,7 +124,7 @@ class VerdictRule:
 
     def excess(self, facts: np.ndarray) -> np.ndarray:
         """(6,): by how many standard deviations facts are more suspicious than real video usually is, 0 at least."""
-        beyond = np.array(SUSPICIOUS) * (facts - np.array(self.of_real)) / np.array(self.spread)
+        beyond = np.array([*SUSPICIOUS.values()]) * (facts - np.array(self.of_real)) / np.array(self.spread)
         return np.maximum(beyond - SLACK, 0.0)
 
     def suspicion(self, windows: Sequence[WindowEvidence]) -> tuple[float, float, float]:
@@ -182,14 +186,17 @@ def evidence_s(windows: Sequence[WindowEvidence]) -> float:
     return len(covered) / GRID_FPS
 
 
-def _stretches(windows: Sequence[WindowEvidence]) -> np.ndarray:
-    """(M, N): in each row the share of N windows in one of M stretches of 2 s; sparse stretches are left out."""
-    starts, length = np.array([w.start for w in windows]), windows[0].end - windows[0].start
+def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
+    """First window of every stretch of 2 s, and the one after its last; sparse stretches are left out.
+
+    ``ordered``: windows of one length by their starts.
+    """
+    starts, length = np.array([w.start for w in ordered]), ordered[0].end - ordered[0].start
     reach = max(0, round(STRETCH_S * GRID_FPS) - length)
-    within = starts[None] - starts[:, None]
-    members = (within >= 0) & (within <= reach) & (starts[:, None] <= max(starts.min(), starts.max() - reach))
-    members = members[2 * members.sum(1) >= members.sum(1).max()]
-    return members / members.sum(1, keepdims=True)
+    ends = np.searchsorted(starts, starts + reach, side="right")
+    counts = ends - np.arange(len(starts))
+    whole = (starts <= max(starts[0], starts[-1] - reach)) & (2 * counts >= counts.max())
+    return [(first, int(ends[first])) for first in np.flatnonzero(whole).tolist()]
 
 
 def spans_text(windows: Sequence[WindowEvidence]) -> str:
@@ -223,17 +230,17 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
 
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
-    by_sync, by_look, by_motion = rule.suspicion(_worst_stretch(rule, windows))
+    worst = _worst_stretch(rule, windows)
+    by_sync, by_look, by_motion = rule.suspicion(worst)
     enough = min(NOTABLE, max(by_sync, by_look, by_motion))
-    suspect = [window for window in windows if rule.window_probability(window) >= 0.5]
-    when = spans_text(suspect or _worst_stretch(rule, windows))
+    when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)
     found = []
-    if by_look >= enough:
+    if by_look >= enough > 0:
         found.append(Reason("rendered_face", f"The face looks rendered rather than filmed, {when}."))
-    if by_motion >= enough:
+    if by_motion >= enough > 0:
         detail = f"The mouth moves more smoothly than filmed mouths do, without the noise of a camera, {when}."
         found.append(Reason("smooth_motion", detail))
-    if by_sync >= enough:
+    if by_sync >= enough > 0:
         if np.mean([window.sync_facts[2] for window in windows]) < 0.5:
             found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
         strength = np.mean([window.sync_facts[0] for window in windows])
@@ -245,8 +252,9 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
 
 
 def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[WindowEvidence]:
-    worst = _stretches(windows)[int(np.argmax(rule.stretches_log_odds(windows)))]
-    return [window for window, share in zip(windows, worst) if share > 0]
+    ordered = sorted(windows, key=lambda window: window.start)
+    first, end = stretches(ordered)[int(np.argmax(rule.stretches_log_odds(ordered)))]
+    return ordered[first:end]
 
 
 def _offset_reasons(sync: Sync) -> list[Reason]:

@@ -1,5 +1,6 @@
 """Windows say what they know and no more; the verdict follows from them."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from model.verdict import (
     reasons_for,
     save_rule,
     spans_text,
+    stretches,
 )
 from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
 
@@ -121,6 +123,22 @@ def test_the_worst_of_a_long_video_weighs_less_than_the_same_of_a_short_one():
     assert replace(RULE, tail=0.0).video_facts(slide(face([0] * 50), 1.0, 0.2))[1] == pytest.approx(
         RULE.video_facts(slide(face([0] * 50), 1.0, 0.2))[1]
     )
+
+
+def test_stretches_of_two_seconds_slide_and_leave_out_what_is_mostly_gap():
+    windows = slide(face([0] * 100), 1.0, 0.2)
+    assert stretches(windows) == [(i, i + 6) for i in range(11)]
+    assert stretches(windows[:3]) == [(0, 3)]
+    sparse = [*windows[:6], windows[-1]]
+    assert stretches(sparse)[0] == (0, 6) and (6, 7) not in stretches(sparse)
+
+
+def test_hours_of_windows_are_judged_in_bounded_memory():
+    many = slide(face([0] * 15_000), 1.0, 0.04)
+    tracemalloc.start()
+    RULE.fake_probability(many)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
 
 
 def test_where_no_face_was_seen_whole_its_look_says_nothing():

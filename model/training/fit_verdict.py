@@ -52,6 +52,7 @@ Also were their log-odds normal: an empirical quantile of a few dozen people say
 
 LOWEST_FAKE_ABOVE, REAL_BELOW = 0.8, 0.5
 PENALTY = 3e-3
+SIGNS = tuple(SUSPICIOUS.values())
 
 SHARES = {"real": 0.5, "generated": 0.3, "swapped": 0.12, "partial": 0.08}
 """Of the weight in fitting the probability of a fake."""
@@ -97,8 +98,8 @@ def fit(detector: Detector, real: Sequence[EmbeddedClip], generated: Sequence[Em
     usual = np.array([facts for _, facts in _means(true)])
     start = replace(
         UNFITTED,
-        out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SUSPICIOUS[SYNC]),
-        rendered=_logistic([(0, 0.5, _only(of_real, CONTENT)), (1, 0.5, _only(of_made, CONTENT))], SUSPICIOUS[CONTENT]),
+        out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SIGNS[SYNC]),
+        rendered=_logistic([(0, 0.5, _only(of_real, CONTENT)), (1, 0.5, _only(of_made, CONTENT))], SIGNS[CONTENT]),
         of_real=tuple(usual.mean(0).round(3).tolist()),
         spread=tuple((usual.std(0) + 1e-3).round(3).tolist()),
         sharpness=_sharpness(true),
