@@ -57,7 +57,6 @@ def test_the_offset_that_was_put_in_is_found(detector: Detector, folder, offset_
     make_sample(folder / "offset.mp4", offset_ms=offset_ms, seed=2)
     answer = analyze(folder / "offset.mp4", detector)
     assert answer.sync.offset_ms == pytest.approx(offset_ms, abs=80)
-    assert answer.verdict != "real"
     assert 0 <= answer.fake_probability <= 1
 
 
