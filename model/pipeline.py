@@ -19,7 +19,15 @@ from model.faces import FaceFinder
 from model.media import GRID_FPS, SAMPLES_PER_FRAME, Limits, MediaFile, StreamInfo
 from model.motion import MotionMeter
 from model.results import Analysis, Media, Reason, Sync, Timing, Track, Verdict, Window
-from model.verdict import MIN_EVIDENCE_S, evidence_s, frames_to_ms, reasons_for
+from model.verdict import (
+    MIN_EVIDENCE_S,
+    VerdictRule,
+    evidence_s,
+    frames_to_ms,
+    reasons_for,
+    too_smooth,
+    too_smooth_reasons,
+)  # fmt: skip
 from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames
 
 T = TypeVar("T")
@@ -57,7 +65,7 @@ def analyze(
         speaking = speaking_windows(windows, detector)
     every_window = [window for of_track in windows.values() for window in of_track]
     if evidence_s(list(speaking.values())) >= MIN_EVIDENCE_S:
-        judgement = _judge(list(speaking.values()), detector)
+        judgement = _judge(list(speaking.values()), detector.rule)
     else:
         judgement = _no_judgement(media.info, heard, faces, every_window)
     return Analysis(
@@ -202,9 +210,10 @@ class _Judgement:
     sync: Sync
 
 
-def _judge(windows: Sequence[WindowEvidence], detector: Detector) -> _Judgement:
-    probability = round(detector.rule.fake_probability(windows), 4)
-    rule = detector.rule
+def _judge(windows: Sequence[WindowEvidence], rule: VerdictRule) -> _Judgement:
+    if too_smooth(windows):
+        return _Judgement("inconclusive", None, too_smooth_reasons(rule, windows), rule.sync(windows))
+    probability = round(rule.fake_probability(windows), 4)
     return _Judgement(
         rule.verdict(probability), probability, reasons_for(rule, probability, windows), rule.sync(windows)
     )
@@ -247,7 +256,9 @@ def _window(window: WindowEvidence, detector: Detector) -> Window:
         sync_score=round(_score(window, detector), 4) if known else None,
         content_score=round(detector.rule.content_score(window), 4) if known else None,
         offset_ms=frames_to_ms(window.offset) if known else None,
-        fake_probability=round(detector.rule.window_probability(window), 4) if known else None,
+        fake_probability=round(detector.rule.window_probability(window), 4)
+        if known and not too_smooth([window])
+        else None,
         speech=window.speech,
         note=window.note,
     )
@@ -266,7 +277,7 @@ def _track(
         end_s=round((evidence.first + len(evidence.similarity)) / GRID_FPS, 3),
         box=face.box,
         speaking_share=round(len(won) / len(speech), 4) if speech else 0.0,
-        fake_probability=round(detector.rule.fake_probability(known), 4) if known else None,
+        fake_probability=round(detector.rule.fake_probability(known), 4) if known and not too_smooth(known) else None,
         offset_ms=frames_to_ms(evidence.offset) if known else None,
         windows=len(windows),
     )

@@ -24,6 +24,12 @@ from model.windows import WindowEvidence
 MIN_EVIDENCE_S = 1.0
 """Seconds of speech with a visible, moving mouth below which nothing is said."""
 
+MAX_SMOOTHNESS = 0.1
+"""Of details, see `model.motion`: above it compression or a filter has left no trace of a camera.
+
+Real and generated video look alike then, and real video looks rendered.
+"""
+
 SUSPICIOUS = {
     "sync strength": -1, "sync contrast": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
     "smooth lips": 1,
@@ -186,6 +192,16 @@ def evidence_s(windows: Sequence[WindowEvidence]) -> float:
     return len(covered) / GRID_FPS
 
 
+def too_smooth(windows: Sequence[WindowEvidence]) -> bool:
+    """Whether compression left too little in these windows to tell filmed from rendered."""
+    return float(np.mean([window.smoothness[0] for window in windows])) > MAX_SMOOTHNESS
+
+
+def can_be_judged(windows: Sequence[WindowEvidence]) -> bool:
+    """Whether windows with evidence are enough for a probability."""
+    return evidence_s(windows) >= MIN_EVIDENCE_S and not too_smooth(windows)
+
+
 def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
     """First window of every stretch of 2 s, and the one after its last; sparse stretches are left out.
 
@@ -195,8 +211,9 @@ def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
     reach = max(0, round(STRETCH_S * GRID_FPS) - length)
     ends = np.searchsorted(starts, starts + reach, side="right")
     counts = ends - np.arange(len(starts))
-    whole = (starts <= max(starts[0], starts[-1] - reach)) & (2 * counts >= counts.max())
-    return [(first, int(ends[first])) for first in np.flatnonzero(whole).tolist()]
+    whole = starts <= max(starts[0], starts[-1] - reach)
+    dense = 2 * counts >= counts[whole].max()
+    return [(first, int(ends[first])) for first in np.flatnonzero(whole & dense).tolist()]
 
 
 def spans_text(windows: Sequence[WindowEvidence]) -> str:
@@ -226,7 +243,13 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
         found.append(Reason("filmed_face", f"The face looks filmed in {filmed:.0%} of the windows with speech."))
     else:
         found += _suspicious_reasons(rule, windows, share)
-    return (*found, *_offset_reasons(rule.sync(windows)))
+    return (*found, *offset_reasons(rule.sync(windows)))
+
+
+def too_smooth_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
+    """Why `too_smooth` windows are not judged, and what is known of the offset."""
+    detail = "The picture is so heavily compressed or filtered that filmed and rendered faces look alike in it."
+    return (Reason("too_compressed", detail), *offset_reasons(rule.sync(windows)))
 
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
@@ -257,7 +280,8 @@ def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list
     return ordered[first:end]
 
 
-def _offset_reasons(sync: Sync) -> list[Reason]:
+def offset_reasons(sync: Sync) -> list[Reason]:
+    """That the sound is off, if it surely and notably is."""
     sure = sync.confidence is not None and sync.confidence >= SURE_OF_OFFSET
     if not sure or sync.offset_ms is None or abs(sync.offset_ms) < NOTABLE_OFFSET_MS:
         return []

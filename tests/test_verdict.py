@@ -11,12 +11,15 @@ from model.verdict import (
     UNFITTED,
     Logistic,
     VerdictRule,
+    can_be_judged,
     evidence_s,
     load_rule,
     reasons_for,
     save_rule,
     spans_text,
     stretches,
+    too_smooth,
+    too_smooth_reasons,
 )
 from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
 
@@ -129,6 +132,7 @@ def test_stretches_of_two_seconds_slide_and_leave_out_what_is_mostly_gap():
     windows = slide(face([0] * 100), 1.0, 0.2)
     assert stretches(windows) == [(i, i + 6) for i in range(11)]
     assert stretches(windows[:3]) == [(0, 3)]
+    assert stretches([windows[0], *windows[10:]])
     sparse = [*windows[:6], windows[-1]]
     assert stretches(sparse)[0] == (0, 6) and (6, 7) not in stretches(sparse)
 
@@ -145,6 +149,13 @@ def test_where_no_face_was_seen_whole_its_look_says_nothing():
     assert {w.rendered for w in slide(face([0] * 50, rendered=np.nan), 1.0, 0.2)} == {0.0}
     assert over_time(np.array([2, 4]), np.array([1.0, 3.0]), 6).tolist() == [1, 1, 1, 2, 3, 3]
     assert np.isnan(over_time(np.zeros(0, int), np.zeros(0), 3)).all()
+
+
+def test_what_compression_left_too_smooth_is_not_judged():
+    for smooth, judged in ((0.05, True), (0.2, False)):
+        windows = slide(face([5] * 100, smooth=smooth), 1.0, 0.2)
+        assert too_smooth(windows) == (not judged) and can_be_judged(windows) == judged
+    assert [reason.code for reason in too_smooth_reasons(RULE, windows)] == ["too_compressed", "constant_offset"]
 
 
 def test_spans_are_joined_and_in_seconds():

@@ -1,8 +1,9 @@
 """Fit the few numbers of the verdict rule, on people that the detectors were not trained on.
 
 Real: clips of the validation identities. Fake: generated clips, none of which any detector was trained on; the real
-mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Within each
-kind every identity weighs the same (`SHARES`). Writes the rule that is served, and for every family of generators one
+mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
+generated clips count as they are and as uploading leaves them (`model.training.uploads`). Within each kind every
+identity weighs the same (`SHARES`). Writes the rule that is served, and for every family of generators one
 that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
 """
 
@@ -31,15 +32,15 @@ from model.training.trials import (
     swaps,
     windows_with_evidence,
 )  # fmt: skip
+from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
     CONTENT,
-    MIN_EVIDENCE_S,
     SUSPICIOUS,
     SYNC,
     UNFITTED,
     Logistic,
     VerdictRule,
-    evidence_s,
+    can_be_judged,
     save_rule,
 )  # fmt: skip
 from model.windows import WindowEvidence
@@ -79,15 +80,21 @@ def judged(detector: Detector, clips: Iterable[EmbeddedClip], whole: bool = Fals
         for clip in clips
         for part in ([clip] if whole else segments(clip))
     ]
-    return [part for part in parts if evidence_s(part.windows) >= MIN_EVIDENCE_S]
+    return [part for part in parts if part.windows and can_be_judged(part.windows)]
 
 
-def fit(detector: Detector, real: Sequence[EmbeddedClip], generated: Sequence[EmbeddedClip]) -> VerdictRule:
-    """Fit all numbers of the rule."""
+def fit(
+    detector: Detector,
+    real: Sequence[EmbeddedClip],
+    generated: Sequence[EmbeddedClip],
+    uploads: Sequence[EmbeddedClip] = (),
+) -> VerdictRule:
+    """Fit all numbers of the rule. ``uploads``: of both, written anew."""
     voices = [*swaps(real, same_identity=True), *swaps(real, same_identity=False)]
+    real_uploads, generated_uploads = ([c for c in uploads if c.clip.fake == fake] for fake in (False, True))
     kinds = {
-        "real": judged(detector, real) + judged(detector, (c for c in real if len(c.video) > SEGMENT), whole=True),
-        "generated": judged(detector, generated) + judged(detector, generated, whole=True),
+        "real": _parts_and_wholes(detector, [*real, *real_uploads]),
+        "generated": _parts_and_wholes(detector, [*generated, *generated_uploads]),
         "swapped": judged(detector, voices),
         "partial": judged(detector, partial_fakes(real, generated), whole=True),
     }
@@ -140,6 +147,10 @@ def _fake_above(video: Logistic, real: "Facts") -> float:
     log_odds = np.array([odds for odds, _ in ranked])
     tail = norm.isf(MAX_FALSE_ACCUSATIONS, log_odds.mean(), log_odds.std())
     return round(max(LOWEST_FAKE_ABOVE, float(expit(max(tail, allowed)))), 3)
+
+
+def _parts_and_wholes(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:
+    return judged(detector, clips) + judged(detector, (c for c in clips if len(c.video) > SEGMENT), whole=True)
 
 
 Facts = list[tuple[str, np.ndarray]]
@@ -220,7 +231,11 @@ if __name__ == "__main__":
     known = load_detector(fitted=False)
     real = load_embedded(known, [c for c in sides["val"] if not c.fake], arguments.cache)
     generated = load_embedded(known, [c for c in sides["train"] + sides["val"] if c.fake], arguments.cache)
+    clips = [one.clip for one in [*real, *generated]]
+    prepare_uploads(arguments.data, arguments.cache, clips, workers=2)
+    uploads = load_embedded(known, [upload for clip in clips for upload, _ in uploads_of(clip)], arguments.cache)
     for left_out in (None, *FAMILIES):
-        rule = fit(known, real, [clip for clip in generated if family_of(clip.clip) != left_out])
+        kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
+        rule = fit(known, real, kept, anew)
         save_rule(rule, rule_path(WEIGHTS, left_out))
         print(json.dumps({"left out": left_out} | asdict(rule)))

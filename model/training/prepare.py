@@ -106,10 +106,16 @@ def _cached(cache: Path, clip: Clip) -> Path:
     return cache / (clip.path + ".npz")
 
 
-def _prepare_into(cache: Path, folder: Path, clip: Clip) -> str:
+def is_prepared(cache: Path, clip: Clip) -> bool:
+    """Whether ``cache`` has a clip."""
+    return _cached(cache, clip).exists()
+
+
+def prepare_into(cache: Path, source: Path, clip: Clip) -> str:
+    """Put the file ``source`` into the cache as ``clip``. Returns what is wrong with it, if anything."""
     target = _cached(cache, clip)
     try:
-        arrays = prepare_clip(folder / clip.path)
+        arrays = prepare_clip(source)
         note = "" if arrays["visible"].any() else f"no usable face or no sound: {clip.path}"
     except MediaError as error:
         arrays, note = _on_one_grid([], np.zeros(0, np.float32)), f"{error}: {clip.path}"
@@ -120,13 +126,17 @@ def _prepare_into(cache: Path, folder: Path, clip: Clip) -> str:
     return note
 
 
+def _prepare_from(cache: Path, folder: Path, clip: Clip) -> str:
+    return prepare_into(cache, folder / clip.path, clip)
+
+
 def prepare(folder: Path, cache: Path, workers: int) -> None:
     """Fill ``cache`` with every clip of ``folder`` that it lacks; prints progress."""
-    clips = [clip for clip in list_clips(folder) if not _cached(cache, clip).exists()]
+    clips = [clip for clip in list_clips(folder) if not is_prepared(cache, clip)]
     if not clips:
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for done, note in enumerate(pool.imap_unordered(partial(_prepare_into, cache, folder), clips), 1):
+        for done, note in enumerate(pool.imap_unordered(partial(_prepare_from, cache, folder), clips), 1):
             if note:
                 print(note)
             if done % 50 == 0 or done == len(clips):

@@ -9,7 +9,7 @@ from model.engine import Detector, load_detector
 from model.results import Verdict
 from model.training.clips import FAMILIES, Clip, family_of
 from model.training.trials import EmbeddedClip, windows_with_evidence
-from model.verdict import MIN_EVIDENCE_S, VerdictRule, evidence_s
+from model.verdict import VerdictRule, can_be_judged, evidence_s
 from model.windows import WindowEvidence
 
 ENOUGH_S = 2.0
@@ -62,7 +62,7 @@ class LeftOut:
 def answer(rule: VerdictRule, clip: Clip, windows: Sequence[WindowEvidence]) -> Answer:
     """Judge windows with evidence as `model.pipeline.analyze` does."""
     seconds = evidence_s(windows)
-    if seconds < MIN_EVIDENCE_S:
+    if not windows or not can_be_judged(windows):
         return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
     return Answer(clip, seconds, probability, rule.verdict(probability), *rule.suspicion(windows))

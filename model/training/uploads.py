@@ -1,0 +1,68 @@
+"""Clips in; the same clips as platforms would hand them back, prepared, out.
+
+A rule that is fitted on files as they are would trust evidence that compression destroys or imitates. So real and
+generated clips are written anew alike, each in two of several `WAYS`, and count beside the originals. Run:
+``python -m model.training.uploads --data DIR``; ``model.training.fit_verdict`` needs it.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from model.training.clips import Clip, list_clips, split_clips
+from model.training.prepare import is_prepared, prepare_into
+from model.training.reencode import Encoding, reencode
+
+WAYS = (
+    (Encoding(crf=23),),
+    (Encoding(crf=28, height=480),),
+    (Encoding(crf=35),),
+    (Encoding(crf=26, height=540), Encoding(crf=31, height=360)),
+)
+EACH = 2
+SECONDS = 8.0
+
+
+def uploads_of(clip: Clip) -> list[tuple[Clip, tuple[Encoding, ...]]]:
+    """As which clips, and how, a clip is written anew; always the same."""
+    first = hashlib.sha256(clip.path.encode()).digest()[0]
+    ways = [(first + k) % len(WAYS) for k in range(EACH)]
+    return [(replace(clip, path=f"uploads/{way}/{clip.path}"), WAYS[way]) for way in ways]
+
+
+def prepare_uploads(data: Path, cache: Path, clips: Iterable[Clip], workers: int) -> None:
+    """Fill ``cache`` with the uploads of ``clips`` that it lacks; prints progress."""
+    lacking = [clip for clip in clips if not all(is_prepared(cache, upload) for upload, _ in uploads_of(clip))]
+    if not lacking:
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for done, _ in enumerate(pool.imap_unordered(partial(_upload, data, cache), lacking), 1):
+            if done % 20 == 0 or done == len(lacking):
+                print(f"written anew {done} of {len(lacking)}", flush=True)
+
+
+def _upload(data: Path, cache: Path, clip: Clip) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        for upload, steps in uploads_of(clip):
+            source = data / clip.path
+            for number, step in enumerate(steps):
+                target = Path(scratch) / f"{number}.mp4"
+                reencode(source, target, step, SECONDS)
+                source = target
+            prepare_into(cache, source, upload)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the clips that the verdict rule is fitted on anew.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of clips")
+    parser.add_argument("--cache", type=Path, default=Path("build/cache"))
+    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    arguments = parser.parse_args()
+    sides = split_clips(list_clips(arguments.data))
+    known = [clip for clip in sides["val"] if not clip.fake] + [c for c in sides["train"] + sides["val"] if c.fake]
+    prepare_uploads(arguments.data, arguments.cache, known, arguments.workers)
