@@ -264,6 +264,10 @@ def _window(window: WindowEvidence, detector: Detector) -> Window:
     )
 
 
+def _window_probability(window: WindowEvidence, rule: VerdictRule) -> float | None:
+    return None if too_smooth([window]) else round(rule.window_probability(window), 4)
+
+
 def _track(
     face: SeenFace, windows: Sequence[WindowEvidence], speaking: Mapping[int, WindowEvidence], detector: Detector
 ) -> Track:
