@@ -460,6 +460,10 @@ CODECS = {
 }
 
 
+CAMERA_NOISE = 6.0
+"""Grey levels of 255; new in every picture, as a camera's is."""
+
+
 def make_sample(
     path: str | Path,
     *,
@@ -498,7 +502,9 @@ def _frames(face: TalkingFace, talk: Speech, times: np.ndarray, seed: int) -> It
     for time in times:
         blink = 1.3 * np.exp(-0.5 * ((time - blinks) / 0.055) ** 2).max()
         sway = np.sin(2 * np.pi * slow * time + phase).sum(axis=0) * (2.5, 1.5, 0.009)
-        yield face.draw(*talk.mouth(time), blink=min(blink, 1.0), pose=Pose(*sway.tolist()))
+        picture = face.draw(*talk.mouth(time), blink=min(blink, 1.0), pose=Pose(*sway.tolist()))
+        grain = rng.normal(0, CAMERA_NOISE, (*picture.shape[:2], 1))
+        yield np.clip(picture + grain, 0, 255).astype(np.uint8)
 
 
 def _write(

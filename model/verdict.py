@@ -248,7 +248,10 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
 
 def too_smooth_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
     """Why `too_smooth` windows are not judged, and what is known of the offset."""
-    detail = "The picture is so heavily compressed or filtered that filmed and rendered faces look alike in it."
+    detail = (
+        "The picture holds no trace of a camera, as after heavy compression or a filter; filmed and rendered faces "
+        "look alike then."
+    )
     return (Reason("too_compressed", detail), *offset_reasons(rule.sync(windows)))
 
 
