@@ -46,9 +46,10 @@ from model.verdict import (
 from model.windows import WindowEvidence
 
 MAX_FALSE_ACCUSATIONS = 0.01
-"""Share of real segments, every person weighing the same, that may lie above the threshold for "fake".
+"""Share of real segments that may lie above the threshold for "fake", were their log-odds normal.
 
-Also were their log-odds normal: an empirical quantile of a few dozen people says little about the hundredth.
+None that it is fitted on may: an empirical quantile of a few dozen people says little about the hundredth, and a
+false accusation costs more than a miss.
 """
 
 LOWEST_FAKE_ABOVE, REAL_BELOW = 0.8, 0.5
@@ -128,7 +129,12 @@ def fit(
     facts = {kind: [(part.identity, weighed.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
     video = _logistic([(int(kind != "real"), SHARES[kind], facts[kind]) for kind in kinds], (1, 1))
     window = _logistic(by_window, (1,))
-    return replace(weighed, window=window, video=video, fake_above=_fake_above(video, facts["real"]))
+    return replace(
+        weighed,
+        window=window,
+        video=video,
+        fake_above=_fake_above(np.array([video.log_odds(of_one) for _, of_one in facts["real"]])),
+    )
 
 
 def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
@@ -138,15 +144,10 @@ def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
     return round(float(above[above > 0].mean()), 3)
 
 
-def _fake_above(video: Logistic, real: "Facts") -> float:
-    """Threshold that few real people are above, by a normal tail of the log-odds and as they are."""
-    people = Counter(identity for identity, _ in real)
-    ranked = sorted(((video.log_odds(facts), 1 / len(people) / people[who]) for who, facts in real), reverse=True)
-    above = np.cumsum([share for _, share in ranked])
-    allowed = ranked[int(np.searchsorted(above, MAX_FALSE_ACCUSATIONS, side="right"))][0]
-    log_odds = np.array([odds for odds, _ in ranked])
+def _fake_above(log_odds: np.ndarray) -> float:
+    """Threshold that no real segment, and few were their log-odds normal, are above."""
     tail = norm.isf(MAX_FALSE_ACCUSATIONS, log_odds.mean(), log_odds.std())
-    return round(max(LOWEST_FAKE_ABOVE, float(expit(max(tail, allowed)))), 3)
+    return round(max(LOWEST_FAKE_ABOVE, float(expit(max(tail, log_odds.max())))), 3)
 
 
 def _parts_and_wholes(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:
