@@ -118,7 +118,7 @@ def _real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     settings = Settings(
         port=0,
         temp_dir=tmp_path_factory.mktemp("uploads"),
-        max_upload_mb=2,
+        max_upload_mb=4,
         max_duration_s=20,
         max_pixels=640 * 640,
         device="cpu",
