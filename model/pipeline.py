@@ -256,9 +256,7 @@ def _window(window: WindowEvidence, detector: Detector) -> Window:
         sync_score=round(_score(window, detector), 4) if known else None,
         content_score=round(detector.rule.content_score(window), 4) if known else None,
         offset_ms=frames_to_ms(window.offset) if known else None,
-        fake_probability=round(detector.rule.window_probability(window), 4)
-        if known and not too_smooth([window])
-        else None,
+        fake_probability=_window_probability(window, detector.rule) if known else None,
         speech=window.speech,
         note=window.note,
     )

@@ -121,11 +121,8 @@ def fit(
     def odds(facts: np.ndarray) -> np.ndarray:
         return np.array([weighed.log_odds(facts)])
 
-    by_window = [
-        (0, 0.5, _through(of_real, odds)),
-        (1, 0.35, _through(of_made, odds)),
-        (1, 0.15, _through(of_swapped, odds)),
-    ]
+    windows = (of_real, of_made, of_swapped)
+    by_window = [(label, share, _through(facts, odds)) for (label, share, _), facts in zip(sides, windows)]
     facts = {kind: [(part.identity, weighed.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
     video = _logistic([(int(kind != "real"), SHARES[kind], facts[kind]) for kind in kinds], (1, 1))
     window = _logistic(by_window, (1,))

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from model.crops import CROP_SIZE, CROP_WIDTH, FACE_LIFT, FACE_SIZE, FACE_STEP, FACE_WIDTH
 from model.detector import LipSyncDetector
-from model.training.accuracy import sound_of
-from model.training.generator import MouthGenerator, rerender_mouths
+from model.training.generator import MouthGenerator, rerender_mouths, voice_of
 from model.training.prepare import PreparedClip, PreparedFaces, load_prepared
 
 OTHER_VOICE = 0.5
@@ -43,8 +41,7 @@ def _repainted(
     listener: LipSyncDetector,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    with torch.inference_mode():
-        voice = listener.encode_audio(sound_of(clip)[None, None])[0].numpy()
+    voice = voice_of(listener, clip).numpy()
     spoken = np.where(rng.random(len(faces.at)) < OTHER_VOICE, rng.integers(0, len(voice), len(faces.at)), faces.at)
     when = np.clip(spoken[:, None] + [0, FACE_STEP], 0, len(voice) - 1).ravel()
     pictures = faces.pixels.reshape(-1, FACE_SIZE, FACE_SIZE, 3).copy()

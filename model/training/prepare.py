@@ -7,10 +7,11 @@ the cache is not made again. Clips without a usable face are noted, not hidden.
 import argparse
 import multiprocessing
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from model.errors import MediaError
 from model.faces import FaceFinder
 from model.media import MediaFile, load_audio
 from model.training.clips import Clip, list_clips
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +136,20 @@ def _prepare_from(cache: Path, folder: Path, clip: Clip) -> str:
 def prepare(folder: Path, cache: Path, workers: int) -> None:
     """Fill ``cache`` with every clip of ``folder`` that it lacks; prints progress."""
     clips = [clip for clip in list_clips(folder) if not is_prepared(cache, clip)]
+    for note in in_processes(partial(_prepare_from, cache, folder), clips, workers, "prepared"):
+        if note:
+            print(note)
+
+
+def in_processes(work: Callable[[Clip], T], clips: Sequence[Clip], workers: int, done_so_far: str) -> Iterator[T]:
+    """What ``work`` makes of each clip, in ``workers`` processes, as it comes; prints progress."""
     if not clips:
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for done, note in enumerate(pool.imap_unordered(partial(_prepare_from, cache, folder), clips), 1):
-            if note:
-                print(note)
+        for done, result in enumerate(pool.imap_unordered(work, clips), 1):
+            yield result
             if done % 50 == 0 or done == len(clips):
-                print(f"prepared {done} of {len(clips)}", flush=True)
+                print(f"{done_so_far} {done} of {len(clips)}", flush=True)
 
 
 if __name__ == "__main__":

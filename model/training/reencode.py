@@ -1,6 +1,6 @@
 """Video file in; the same video as uploading, shrinking or converting it would leave it, out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -65,6 +65,15 @@ def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> 
             heard.sample_rate, heard.pts = SAMPLE_RATE, 0
             out.mux(audio.encode(heard))
             out.mux(audio.encode())
+
+
+def reencode_in_turn(source: Path, scratch: Path, encodings: Sequence[Encoding], seconds: float) -> Path:
+    """Write a file anew in every way, each from the one before, into the folder ``scratch``. Returns the last."""
+    for number, encoding in enumerate(encodings):
+        target = scratch / f"{number}.mp4"
+        reencode(source, target, encoding, seconds)
+        source = target
+    return source
 
 
 def timed_pictures(source: Path, seconds: float) -> Iterator[tuple[float, np.ndarray]]:

@@ -20,7 +20,7 @@ from model.engine import WEIGHTS, Detector, load_detector
 from model.pipeline import analyze
 from model.results import Verdict
 from model.training.clips import FAMILIES, STUDIO, Clip, family_of, list_clips, split_clips
-from model.training.reencode import ALIKE, Encoding, reencode
+from model.training.reencode import ALIKE, Encoding, reencode_in_turn
 from model.training.report import Report
 from model.training.statistics import (
     Figure,
@@ -83,12 +83,7 @@ def judge(folder: Path, weights: Path, clip: Clip) -> list[Outcome]:
     outcomes = []
     with tempfile.TemporaryDirectory() as scratch:
         for condition, steps in CONDITIONS.items():
-            source = folder / clip.path
-            for number, step in enumerate(steps):
-                target = Path(scratch) / f"{number}.mp4"
-                reencode(source, target, step, SECONDS)
-                source = target
-            found = analyze(source, detector)
+            found = analyze(reencode_in_turn(folder / clip.path, Path(scratch), steps, SECONDS), detector)
             outcomes.append(Outcome(clip, condition, found.fake_probability, found.verdict, found.sync.offset_ms))
     return outcomes
 

@@ -78,6 +78,16 @@ class Run:
             getattr(self, name).load_state_dict(state[name])
         self.step, self.minutes, self.history = state["step"], state["minutes"], state["history"]
 
+    def learn(self, loss: Tensor) -> float:
+        """One step of the optimizer. Returns the loss."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.detector.parameters(), 5.0)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.detector)
+        self.step += 1
+        return loss.item()
+
 
 class ContrastiveLoss(nn.Module):
     """InfoNCE of instants within and across clips, of windows within a clip, and of the decision.
@@ -266,14 +276,7 @@ def train(
 def _step(run: Run, batch: Batch, device: torch.device) -> float:
     run.detector.train()
     batch = Batch(*(getattr(batch, name).to(device) for name in Batch.__slots__))
-    loss = run.loss(run.detector, batch)
-    run.optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(run.detector.parameters(), 5.0)
-    run.optimizer.step()
-    run.averaged.update_parameters(run.detector)
-    run.step += 1
-    return loss.item()
+    return run.learn(run.loss(run.detector, batch))
 
 
 def _report(run: Run, name: str, held_out: list[PreparedClip], loss: float) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -136,14 +135,7 @@ def _step(run: Run, batches: Batches, rate: float) -> float:
         group["lr"] = rate
     device = next(run.detector.parameters()).device
     faces, labels = (part.to(device) for part in batches.draw())
-    loss = F.binary_cross_entropy_with_logits(run.detector(faces), labels * (1 - 2 * SMOOTHING) + SMOOTHING)
-    run.optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(run.detector.parameters(), 5.0)
-    run.optimizer.step()
-    run.averaged.update_parameters(run.detector)
-    run.step += 1
-    return loss.item()
+    return run.learn(run.loss(run.detector(faces), labels * (1 - 2 * SMOOTHING) + SMOOTHING))
 
 
 def clip_logit(detector: ContentDetector, faces: PreparedFaces, most: int = 8) -> float:

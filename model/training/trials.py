@@ -144,14 +144,7 @@ def swaps(clips: Sequence[EmbeddedClip], same_identity: bool, each: int = 2) -> 
     Voices at least a second long count, those of about the same length first.
     """
     for clip in clips:
-        others = [
-            other
-            for other in clips
-            if other is not clip
-            and other.clip.corpus == clip.clip.corpus
-            and (other.clip.identity == clip.clip.identity) == same_identity
-            and len(other.audio) > 2 * MAX_OFFSET
-        ]
+        others = [other for other in _others(clip, clips, same_identity) if len(other.audio) > 2 * MAX_OFFSET]
         others.sort(key=lambda other: (abs(len(other.audio) - len(clip.audio)), other.clip.path))
         yield from (clip.with_sound_of(other) for other in others[:each])
 
@@ -170,15 +163,20 @@ def swapped_segments(parts: Sequence[EmbeddedClip], same_identity: bool, each: i
     Unlike `swaps`, all voices get their turn.
     """
     for index, part in enumerate(parts):
-        others = [
-            other
-            for other in parts
-            if other is not part
-            and other.clip.corpus == part.clip.corpus
-            and (other.clip.identity == part.clip.identity) == same_identity
-        ]
+        others = _others(part, parts, same_identity)
         for turn in range(min(each, len(others))):
             yield part.with_sound_of(others[(each * index + turn) % len(others)])
+
+
+def _others(one: EmbeddedClip, among: Sequence[EmbeddedClip], same_identity: bool) -> list[EmbeddedClip]:
+    """Those of the same corpus, of the same person or of others."""
+    return [
+        other
+        for other in among
+        if other is not one
+        and other.clip.corpus == one.clip.corpus
+        and (other.clip.identity == one.clip.identity) == same_identity
+    ]
 
 
 def few_of_each(clips: Iterable[Clip], most: int) -> list[Clip]:

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from model.training.clips import Clip, list_clips, split_clips
-from model.training.prepare import is_prepared, prepare_into
-from model.training.reencode import Encoding, reencode
+from model.training.prepare import in_processes, is_prepared, prepare_into
+from model.training.reencode import Encoding, reencode_in_turn
 
 WAYS = (
     (Encoding(crf=23),),
@@ -38,23 +38,14 @@ def uploads_of(clip: Clip) -> list[tuple[Clip, tuple[Encoding, ...]]]:
 def prepare_uploads(data: Path, cache: Path, clips: Iterable[Clip], workers: int) -> None:
     """Fill ``cache`` with the uploads of ``clips`` that it lacks; prints progress."""
     lacking = [clip for clip in clips if not all(is_prepared(cache, upload) for upload, _ in uploads_of(clip))]
-    if not lacking:
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for done, _ in enumerate(pool.imap_unordered(partial(_upload, data, cache), lacking), 1):
-            if done % 20 == 0 or done == len(lacking):
-                print(f"written anew {done} of {len(lacking)}", flush=True)
+    for _ in in_processes(partial(_upload, data, cache), lacking, workers, "written anew"):
+        pass
 
 
 def _upload(data: Path, cache: Path, clip: Clip) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for upload, steps in uploads_of(clip):
-            source = data / clip.path
-            for number, step in enumerate(steps):
-                target = Path(scratch) / f"{number}.mp4"
-                reencode(source, target, step, SECONDS)
-                source = target
-            prepare_into(cache, source, upload)
+            prepare_into(cache, reencode_in_turn(data / clip.path, Path(scratch), steps, SECONDS), upload)
 
 
 if __name__ == "__main__":
