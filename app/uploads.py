@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-from anyio import AsyncFile, NamedTemporaryFile, current_time, fail_after
+from anyio import AsyncFile, current_time, fail_after, wrap_file
 from fastapi import Request
 from pydantic import ValidationError
 from python_multipart import MultipartParser
@@ -41,12 +42,14 @@ class Upload:
 async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[Upload]:
     """Read the whole body; the file is gone after the ``async with``, however that ends.
 
+    It is closed without awaiting anything, so that a server which stops in a hurry can't leave it behind.
     Raises Problem as soon as something is wrong with the form, ClientDisconnect when the client hangs up.
     """
     form = _Form(_boundary(request), settings.max_upload_mb)
     if int(request.headers.get("content-length", 0)) > settings.max_upload_bytes + MAX_FORM_BYTES:
         raise _too_large(settings.max_upload_mb)
-    async with NamedTemporaryFile(prefix="lipsync-", dir=str(settings.temp_dir)) as file:
+    with NamedTemporaryFile(prefix="lipsync-", dir=settings.temp_dir) as opened:
+        file = wrap_file(opened)
         try:
             with fail_after(settings.upload_idle_s) as patience:
                 async for chunk in request.stream():
@@ -58,7 +61,7 @@ async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[
             raise Problem("upload_stalled", waited) from None
         await _write(form, file, 1)
         await file.flush()
-        yield Upload(Path(str(file.name)), form.finish())
+        yield Upload(Path(opened.name), form.finish())
 
 
 async def _write(form: "_Form", file: AsyncFile[bytes], at_least: int) -> None:
