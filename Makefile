@@ -53,6 +53,7 @@ train: $(INSTALLED)  ## train all detectors and fit the verdict on DATA; run aga
 	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --minutes $(MINUTES)
 	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --detector seed --minutes 9
 	$(BIN)/python -m model.training.generator $(FROM) --run $(RUN) --minutes 12
+	$(BIN)/python -m model.training.autoencoder $(FROM) --run $(RUN)
 	$(BIN)/python -m model.training.train_content $(FROM) --run $(RUN) --generator $(RUN)/generator.safetensors
 	$(BIN)/python -m model.training.fit_verdict $(FROM)
 

@@ -4,6 +4,10 @@
 `faces` -> `crops` -> `detector` -> `windows` -> `verdict`, joined in `pipeline`.
 """
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its other threads would spin between products that are small here
+
 from model.engine import Detector, DetectorInfo, load_detector
 from model.errors import MediaError
 from model.media import Limits

@@ -20,7 +20,6 @@ from model.faces import (
     INNER_LIP_TOP,
     LEFT_EYE_OUTER,
     LIPS,
-    LOOK_EVERY,
     RIGHT_EYE_OUTER,
     Face,
     FaceFinder,
@@ -41,7 +40,7 @@ FACE_LIFT = 0.25
 FACE_EVERY = 10
 """Frames from one crop of the whole face to the next: 2.5 a second."""
 
-FACE_STEP = LOOK_EVERY
+FACE_STEP = 2
 """Frames between the two pictures of one crop of the face."""
 
 MAX_YAW_DEG = 45.0

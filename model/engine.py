@@ -72,7 +72,11 @@ class Detector:
         self.info = info
         self.rule = rule
         self._device = torch.device(info.device)
-        self._network = torch.jit.script(network.to(self._device).eval())
+        self._half = halves(self._device)
+        self._network = torch.jit.freeze(
+            torch.jit.script(network.to(self._device, memory_format=torch.channels_last).eval()),
+            preserved_attrs=["encode_video", "encode_audio", "offset_similarity"],
+        )
         self._content = torch.jit.optimize_for_inference(torch.jit.script(content.to(self._device).eval()))
         self._speech = SpeechActivity()
 
@@ -122,7 +126,8 @@ class Detector:
     @torch.inference_mode()
     def _embed_mouths(self, crops: np.ndarray) -> np.ndarray:
         pixels = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2)[None].float() / 255
-        return _to_numpy(self._network.encode_video(pixels)[0])
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            return _to_numpy(self._network.encode_video(pixels)[0])
 
     @torch.inference_mode()
     def _embed_sound(self, sound: np.ndarray) -> np.ndarray:
@@ -132,6 +137,14 @@ class Detector:
     def _offset_similarity(self, video: np.ndarray, audio: np.ndarray) -> np.ndarray:
         on_device = (torch.from_numpy(x).to(self._device)[None] for x in (video, audio))
         return _to_numpy(self._network.offset_similarity(*on_device)[0])
+
+
+def halves(device: torch.device) -> bool:
+    """Whether bfloat16 is faster there than float32: on GPUs, and on processors with matrix units for it.
+
+    Embeddings of mouths then differ from those in float32 by less than 0.01, of a length of up to 2.
+    """
+    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
 
 
 def rule_path(weights: Path, left_out: str | None = None) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 
 from model.errors import CorruptMedia, NotMedia, NoVideoStream, TooLarge, TooLong
 
@@ -103,10 +104,11 @@ class MediaFile:
         """Yield the pictures in order; each grid time takes the picture whose timestamp is nearest."""
         with self._open() as container:
             stream = _main_video_stream(container)
+            converter = VideoReformatter()
             converted: tuple[av.VideoFrame, np.ndarray, float] | None = None
             for index, picture in _on_grid(self._timed_pictures(container, stream)):
                 if converted is None or converted[0] is not picture:
-                    converted = (picture, *_to_upright_rgb(picture, stream))
+                    converted = (picture, *_to_upright_rgb(picture, stream, converter))
                 self._extend((index + 1) / GRID_FPS)
                 yield Frame(index, converted[1], converted[2])
 
@@ -282,11 +284,13 @@ def _upright_size(picture: av.VideoFrame, stream: av.VideoStream) -> tuple[int, 
     return (height, width) if picture.rotation % 180 else (width, height)
 
 
-def _to_upright_rgb(picture: av.VideoFrame, stream: av.VideoStream) -> tuple[np.ndarray, float]:
+def _to_upright_rgb(
+    picture: av.VideoFrame, stream: av.VideoStream, converter: VideoReformatter
+) -> tuple[np.ndarray, float]:
     width, height = picture.width * _pixel_aspect(stream), picture.height
     scale = min(1.0, ANALYSIS_LONG_SIDE / max(width, height))
     size = {"width": max(2, round(width * scale)), "height": max(2, round(height * scale))}
-    rgb = picture.to_ndarray(format="rgb24", **size)
+    rgb = converter.reformat(picture, **size, format="rgb24", threads=1).to_ndarray()
     return np.ascontiguousarray(np.rot90(rgb, picture.rotation // 90)), scale
 
 

@@ -24,9 +24,9 @@ PORT = 8765
 PAUSE_S = 0.1  # between repetitions, for what encoders write before time zero
 
 ANALYSE = """
+from model import analyze, load_detector
 import resource, sys, time, torch
 torch.set_num_threads(1)
-from model import analyze, load_detector
 detector = load_detector()
 idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 analyze(sys.argv[2], detector)

@@ -17,7 +17,7 @@ from model.crops import (
     lip_opening,
     mouth_geometry,
 )
-from model.faces import CHIN, LIPS, MAX_GAP, Face, FaceFinder, FaceTracker
+from model.faces import CHIN, LIPS, LOOK_EVERY, MAX_GAP, Face, FaceFinder, FaceTracker
 from model.media import Frame
 from model.sample import Pose, TalkingFace, portrait
 
@@ -62,9 +62,10 @@ def test_two_faces_are_two_tracks_and_the_limit_holds(closed):
 def test_a_face_that_is_briefly_away_comes_back_as_itself_and_later_as_another(closed):
     covered = closed.copy()
     covered[60:330, 40:280] = closed[60:330, 40:280].mean((0, 1))
-    tracks = follow([closed] * 3 + [covered] * 5 + [closed] * 5 + [covered] * (MAX_GAP + 3) + [closed] * 7)
-    assert seen(tracks[2]) == [0] and seen(tracks[5]) == []
-    assert 0 in tracks[5] and seen(tracks[12]) == [0]
+    away = LOOK_EVERY * (MAX_GAP // LOOK_EVERY + 2)
+    tracks = follow([closed] * 4 + [covered] * 5 + [closed] * 6 + [covered] * away + [closed] * 7)
+    assert seen(tracks[2]) == [0] and seen(tracks[6]) == []
+    assert 0 in tracks[6] and seen(tracks[12]) == [0]
     assert seen(tracks[-1]) == [1]
 
 
@@ -77,11 +78,13 @@ def test_a_cut_ends_the_track_even_if_the_next_face_is_in_the_same_place(closed)
     assert seen(tracks[2]) == [0] and seen(tracks[3]) == [1]
 
 
-def test_between_two_looks_a_face_is_halfway(talking):
-    frames = [talking.draw(0.5, 0.5, pose=Pose(3.0 * t, 0.0, 0.0)) for t in range(9)]
+def test_between_two_looks_a_face_is_on_a_straight_way(talking):
+    frames = [talking.draw(0.5, 0.5, pose=Pose(3.0 * t, 0.0, 0.0)) for t in range(3 * LOOK_EVERY + 1)]
     centres = [faces[0].landmarks.mean(0)[0] for faces in follow(frames)]
-    assert np.allclose(centres[3], (centres[2] + centres[4]) / 2)
-    assert np.diff(centres) == pytest.approx(np.full(8, 3.0), abs=1.5)
+    looks = centres[::LOOK_EVERY]
+    for start, end, between in zip(looks, looks[1:], range(0, len(centres), LOOK_EVERY)):
+        assert centres[between : between + LOOK_EVERY + 1] == pytest.approx(np.linspace(start, end, LOOK_EVERY + 1))
+    assert np.diff(centres) == pytest.approx(np.full(len(frames) - 1, 3.0), abs=1.5)
 
 
 def test_whole_faces_are_cut_out_now_and_then_at_one_place_in_both_pictures(closed, talking):

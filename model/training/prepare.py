@@ -47,6 +47,7 @@ class PreparedFaces:
 
     ``at``: (N,) int, frames after the first crop of the mouth. ``pixels``: (N, 2, 160, 160, 3) uint8 RGB.
     ``landmarks``: (N, 468, 2) float32. ``generated``: ``pixels`` with the mouths that a generator made.
+    ``coded``: ``pixels`` through an autoencoder.
     """
 
     clip: Clip
@@ -54,6 +55,7 @@ class PreparedFaces:
     pixels: np.ndarray
     landmarks: np.ndarray
     generated: np.ndarray | None = None
+    coded: np.ndarray | None = None
 
 
 def load_prepared(clips: Iterable[Clip], cache: Path) -> list[PreparedClip]:

@@ -2,7 +2,7 @@
 
 What every way of rendering a mouth has in common is a region that was not filmed with the rest. So a region of a
 real face is replaced by itself, changed (self-blended images, Shiohara & Yamasaki 2022), by the mouth of another
-moment, or by the output of a small generator; or the whole face becomes a still picture that is made to talk.
+moment, or by the output of a small generator or of an autoencoder; or the whole face becomes a still picture that is made to talk.
 Both pictures of a face are treated alike but for a flicker. Afterwards real and fake go through the same
 degradation (`degrade`), so that no codec, size or noise tells them apart.
 """
@@ -27,11 +27,15 @@ Pair = np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A face at one moment; see `model.crops.FaceCrop`. ``mouth``: its lower part as a generator makes it."""
+    """A face at one moment; see `model.crops.FaceCrop`.
+
+    ``mouth``: its lower part as a generator makes it. ``coded``: all of it through an autoencoder.
+    """
 
     pixels: Pair
     landmarks: np.ndarray
     mouth: Pair | None = None
+    coded: Pair | None = None
 
 
 def pseudo_fake(moment: Moment, other: Moment, rng: np.random.Generator) -> Pair:
@@ -41,6 +45,7 @@ def pseudo_fake(moment: Moment, other: Moment, rng: np.random.Generator) -> Pair
         (0.25, lambda: from_another_moment(moment, other, rng)),
         (0.30 if moment.mouth is not None else 0.0, lambda: generated(moment, rng)),
         (0.20, lambda: talking_still(moment, other, rng)),
+        (0.30 if moment.coded is not None else 0.0, lambda: autoencoded(moment, rng)),
     ]
     chances = np.array([chance for chance, _ in kinds])
     return kinds[rng.choice(len(kinds), p=chances / chances.sum())][1]()
@@ -88,6 +93,14 @@ def talking_still(moment: Moment, other: Moment, rng: np.random.Generator) -> Pa
         mouth = other.pixels if moment.mouth is None else moment.mouth
         pair = _blend(pair, changed(mouth, rng), lower_box(moment.landmarks, rng), rng)
     return changed(pair, rng) if rng.random() < 0.5 else pair
+
+
+def autoencoded(moment: Moment, rng: np.random.Generator) -> Pair:
+    """A region, or everything, as the decoder of an autoencoder draws it."""
+    source = changed(moment.coded, rng) if rng.random() < 0.2 else moment.coded
+    if rng.random() < 0.4:
+        return source
+    return _blend(moment.pixels, source, region(moment.landmarks, rng), rng)
 
 
 def still(pair: Pair) -> Pair:

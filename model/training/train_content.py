@@ -1,7 +1,7 @@
 """Train the content detector. Resumable: interrupt it and run the same command again.
 
 Half of what it sees are real faces; half the same faces with a mouth rendered anew (`pseudo_fakes`), some by the
-generator that was trained here. Both faces of a pair are degraded alike. No generated video is trained on: what
+generator or an autoencoder that were trained here. Both faces of a pair are degraded alike. No generated video is trained on: what
 generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``). Run:
 ``python -m model.training.train_content --data DIR --generator FILE [--minutes N]``.
 """
@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from model.content import ContentDetector, Trunk
 from model.detector import LipSyncDetector
 from model.engine import WEIGHTS
+from model.training.autoencoder import with_autoencoded
 from model.training.clips import list_clips, split_clips
 from model.training.generated import with_generated_mouths
 from model.training.generator import load_generator
@@ -64,8 +65,8 @@ class FaceSampler:
 
 
 def _moment(faces: PreparedFaces, index: int) -> Moment:
-    mouth = None if faces.generated is None else faces.generated[index]
-    return Moment(faces.pixels[index], faces.landmarks[index], mouth)
+    made = (None if pairs is None else pairs[index] for pairs in (faces.generated, faces.coded))
+    return Moment(faces.pixels[index], faces.landmarks[index], *made)
 
 
 class Batches:
@@ -183,6 +184,7 @@ def main() -> None:
     load_weights(listener, WEIGHTS / "lipsync.safetensors")
     real, held_out = (load_faces([c for c in sides[side] if not c.fake], arguments.cache) for side in ("train", "val"))
     real = with_generated_mouths(real, arguments.cache, load_generator(arguments.generator), listener, seed=0)
+    real = with_autoencoded(real, arguments.run, seed=0)
     made = load_faces([c for c in sides["train"] + sides["val"] if c.fake], arguments.cache)
     training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     load_trunk(training.detector.trunk, published_trunk())
