@@ -8,13 +8,13 @@ from anyio import create_task_group
 from fastapi import FastAPI
 
 from app.middleware import EarlyAnswer, RequestContext
+from app.pool import Load, open_pool
 from app.problems import ProblemDocument, documented, handle_problems
 from app.routers import analyze as analyze_router
 from app.routers import health
 from app.schemas import EXAMPLE
-from app.service import Analyze, Load, Service
+from app.service import Service
 from app.settings import Settings
-from model import analyze, load_detector
 from model.engine import VERSION
 
 DESCRIPTION = """
@@ -37,14 +37,13 @@ class App(FastAPI):
         return document
 
 
-def create_app(settings: Settings | None = None, load: Load = load_detector, analyze: Analyze = analyze) -> FastAPI:
+def create_app(settings: Settings | None = None, load: Load = open_pool) -> FastAPI:
     """The service as an ASGI application; ``settings`` are from the environment if not given.
 
-    It accepts connections while ``load(device)`` runs in the background. ``analyze`` is called as
-    `model.analyze` is.
+    It accepts connections while ``load(settings)`` runs in the background.
     """
     settings = settings or Settings()
-    service = Service(settings, load, analyze)
+    service = Service(settings, load)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,6 +51,7 @@ def create_app(settings: Settings | None = None, load: Load = load_detector, ana
             background.start_soon(service.load)
             yield
             background.cancel_scope.cancel()
+        service.close()
 
     app = App(
         title="Lip-sync deepfake detector",

@@ -56,6 +56,14 @@ KINDS = {
         "Resolution too high",
         "The picture has more than 9437184 pixels. Send the video at a lower resolution.",
     ),
+    "decoder_crashed": Kind(
+        422,
+        "Decoder crashed",
+        "The process that decoded the video died of it: the file is damaged, or made to do so.",
+    ),
+    "too_expensive": Kind(
+        422, "Too expensive", "Analysing the video takes more processor time than it may. Send a shorter part of it."
+    ),
     "media_error": Kind(422, "Video can't be analysed", "The video can't be analysed."),
     "invalid_parameter": Kind(422, "Invalid parameter", "hop_s: Input should be greater than or equal to 0.04."),
     "internal_error": Kind(
@@ -64,6 +72,9 @@ KINDS = {
     "busy": Kind(503, "Busy", "As many videos are waiting as the service accepts. Try again later.", 10),
     "starting": Kind(503, "Starting", "The detector is being loaded. Try again in a moment.", 3),
     "load_failed": Kind(503, "Out of order", "The detector could not be loaded; the log has the cause.", 60),
+    "deadline_exceeded": Kind(
+        504, "Too late", "The analysis was not finished in time, 900 s with waiting. Send a shorter part of the video."
+    ),
     "draining": Kind(503, "Shutting down", "The service is stopping and takes no new videos.", 10),
 }
 

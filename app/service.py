@@ -1,25 +1,22 @@
-"""The one detector of the process, and the bounded line of requests in front of it."""
+"""The one pool of workers of the service, and the bounded line of requests in front of it."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import torch
-from anyio import CancelScope, CapacityLimiter, to_thread
+from anyio import CancelScope, fail_after, to_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from app.pool import Load, Pool
 from app.problems import Problem
 from app.settings import Settings
 from app.uploads import Upload
-from model import Analysis, Detector
+from model import Analysis
 
 log = logging.getLogger(__name__)
-
-Load = Callable[[str | None], Detector]
-Analyze = Callable[..., Analysis]
 
 
 class Service:
@@ -28,31 +25,34 @@ class Service:
     At most ``max_concurrent`` analyses run at once; ``max_waiting`` more requests may be uploading or waiting.
     """
 
-    def __init__(self, settings: Settings, load: Load, analyze: Analyze) -> None:
+    def __init__(self, settings: Settings, load: Load) -> None:
         self._settings = settings
         self._load = load
-        self._analyze = analyze
-        self._workers = CapacityLimiter(settings.max_concurrent)
         self._accepted = 0
-        self._detector: Detector | None = None
+        self._pool: Pool | None = None
         self._load_failed = False
         self.draining = False
 
     async def load(self) -> None:
-        """Load the detector in a thread. A failure is logged, and is what `detector` reports from then on.
+        """Load the detector and start the workers, in a thread.
 
-        From then on PyTorch uses one thread an analysis: the detector needs little, several analyses run at
-        once, and threads that wait for one another on a busy machine cost far more than they bring.
+        A failure is logged, and is what `pool` reports from then on. From now on PyTorch uses one thread: there is
+        one engine, and threads that wait for one another on a busy machine cost far more than they bring.
         """
         torch.set_num_threads(1)
         try:
-            self._detector = await to_thread.run_sync(self._load, self._settings.device, abandon_on_cancel=True)
+            self._pool = await to_thread.run_sync(self._load, self._settings, abandon_on_cancel=True)
         except Exception:
             self._load_failed = True
             log.exception("the detector could not be loaded")
         else:
-            info = self._detector.info
+            info = self._pool.info
             log.info("%s %s is ready on %s", info.name, info.version, info.device)
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.close()
 
     def drain(self) -> None:
         """From now on, take no new requests."""
@@ -63,39 +63,40 @@ class Service:
         """Whether no accepted request is left to answer."""
         return self._accepted == 0
 
-    def detector(self) -> Detector:
-        """The loaded detector. Raises Problem while there is none, or none for new requests."""
+    def pool(self) -> Pool:
+        """The workers. Raises Problem while there is none, or none for new requests."""
         if self.draining:
             raise Problem("draining")
         if self._load_failed:
             raise Problem("load_failed")
-        if self._detector is None:
+        if self._pool is None:
             raise Problem("starting")
-        return self._detector
+        return self._pool
 
     @contextmanager
-    def accept(self) -> Iterator[Detector]:
+    def accept(self) -> Iterator[Pool]:
         """A place for one request, from before its body is read to its answer. Raises Problem if there is none."""
-        detector = self.detector()
+        pool = self.pool()
         if self._accepted >= self._settings.max_concurrent + self._settings.max_waiting:
             raise Problem("busy")
         self._accepted += 1
         try:
-            yield detector
+            yield pool
         finally:
             self._accepted -= 1
 
-    async def analyze(self, request: Request, upload: Upload, detector: Detector) -> Analysis:
-        """Analyse in a worker thread, in turn.
+    async def analyze(self, request: Request, upload: Upload, pool: Pool) -> Analysis:
+        """Analyse in a worker process, in turn.
 
-        Raises MediaError when the video can't be analysed, ClientDisconnect when the client hangs up before
-        its turn; an analysis that has begun is finished first.
+        Raises MediaError when the video can't be analysed, Problem when that fails or takes too long,
+        ClientDisconnect when the client hangs up; the work ends with it.
         """
-        work = partial(
-            self._analyze, upload.path, detector, **upload.parameters.model_dump(), limits=self._settings.limits
-        )
-        with _until_hang_up(request):
-            return await to_thread.run_sync(work, limiter=self._workers)
+        try:
+            with _until_hang_up(request), fail_after(self._settings.deadline_s):
+                return await pool.analyze(upload.path, upload.parameters.model_dump())
+        except TimeoutError:
+            waited = f"The analysis was not finished in time, {self._settings.deadline_s:g} s with waiting."
+            raise Problem("deadline_exceeded", f"{waited} Send a shorter part of the video.") from None
 
 
 @contextmanager

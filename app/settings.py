@@ -49,6 +49,24 @@ class Settings(BaseSettings):
         description="Requests accepted beyond those, waiting or still uploading. Each may fill the temporary "
         "directory with one video; further ones are answered 503.",
     )
+    deadline_s: float = Field(
+        900,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds from the end of an upload, waiting included, after which its analysis is given up.",
+    )
+    max_cpu_s: float = Field(
+        900, gt=0, allow_inf_nan=False, description="Seconds of processor time that decoding one video may take."
+    )
+    max_memory_mb: int = Field(
+        2048, ge=512, description="Memory that one worker process may take, in MiB; each holds one video at a time."
+    )
+    batch_most: int = Field(
+        8, ge=1, description="Batches of windows, of several requests, that the device computes at once."
+    )
+    batch_wait_ms: float = Field(
+        2, ge=0, allow_inf_nan=False, description="Milliseconds that a batch waits for company from other requests."
+    )
     upload_idle_s: float = Field(
         30, gt=0, allow_inf_nan=False, description="Seconds without a byte after which an upload is given up."
     )

@@ -4,11 +4,11 @@ The file's bytes go straight from the socket to disk: frameworks' form parsers w
 at the size afterwards. File names are never looked at.
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 
 from anyio import AsyncFile, current_time, fail_after, wrap_file
 from fastapi import Request
@@ -32,9 +32,9 @@ WRITE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A received form. The file at ``path`` is there as long as `receive_upload` says."""
+    """A received form. The file at ``path`` is there, for all processes of this user, while `receive_upload` says."""
 
-    path: Path
+    path: str
     parameters: Parameters
 
 
@@ -42,13 +42,13 @@ class Upload:
 async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[Upload]:
     """Read the whole body; the file is gone after the ``async with``, however that ends.
 
-    It is closed without awaiting anything, so that a server which stops in a hurry can't leave it behind.
+    It never has a name in the directory, so that not even a server which is killed leaves it behind.
     Raises Problem as soon as something is wrong with the form, ClientDisconnect when the client hangs up.
     """
     form = _Form(_boundary(request), settings.max_upload_mb)
     if int(request.headers.get("content-length", 0)) > settings.max_upload_bytes + MAX_FORM_BYTES:
         raise _too_large(settings.max_upload_mb)
-    with NamedTemporaryFile(prefix="lipsync-", dir=settings.temp_dir) as opened:
+    with TemporaryFile(dir=settings.temp_dir) as opened:
         file = wrap_file(opened)
         try:
             with fail_after(settings.upload_idle_s) as patience:
@@ -61,7 +61,7 @@ async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[
             raise Problem("upload_stalled", waited) from None
         await _write(form, file, 1)
         await file.flush()
-        yield Upload(Path(opened.name), form.finish())
+        yield Upload(f"/proc/{os.getpid()}/fd/{opened.fileno()}", form.finish())
 
 
 async def _write(form: "_Form", file: AsyncFile[bytes], at_least: int) -> None:

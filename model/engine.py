@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from model.weights import digest, load_weights
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 VERSION = "1.1.0"
+
+Kind = Literal["mouths", "sound", "faces"]
 
 BATCH_FACES = 8
 BATCH_FRAMES = 100
@@ -63,36 +66,78 @@ class Embedder:
         return np.concatenate(self._done) if self._done else np.zeros((0, EMBEDDING), np.float32)
 
 
-class Detector:
-    """Compares mouths with sound, and looks at faces. One instance serves all threads of a process."""
+Run = Callable[[Kind, np.ndarray], np.ndarray]
+"""Puts a batch through the network of a kind, see `Networks`."""
 
-    def __init__(
-        self, info: DetectorInfo, network: LipSyncDetector, content: ContentDetector, rule: VerdictRule
-    ) -> None:
-        self.info = info
-        self.rule = rule
-        self._device = torch.device(info.device)
+
+class Networks:
+    """The networks on one device, compiled. Everything they take and return is batched along the first axis.
+
+    Called with "mouths", (B, T, 96, 96, 3) uint8 of successive frames, and "sound", (B, 640 T) float32 at 16 kHz,
+    they return embeddings (B, T, 256) float32; with "faces", (B, 2, 160, 160, 3) uint8, logits (B,) float32 of how
+    rendered each looks, see `ContentDetector`.
+    """
+
+    def __init__(self, network: LipSyncDetector, content: ContentDetector, device: str) -> None:
+        self._device = torch.device(device)
         self._half = halves(self._device)
         self._network = torch.jit.freeze(
             torch.jit.script(network.to(self._device, memory_format=torch.channels_last).eval()),
-            preserved_attrs=["encode_video", "encode_audio", "offset_similarity"],
+            preserved_attrs=["encode_video", "encode_audio"],
         )
         self._content = torch.jit.optimize_for_inference(torch.jit.script(content.to(self._device).eval()))
+        self._networks = {"mouths": self._embed_mouths, "sound": self._embed_sound, "faces": self._look_at}
+        self.scale = float(network.log_scale.exp())
+
+    @torch.inference_mode()
+    def __call__(self, kind: Kind, items: np.ndarray) -> np.ndarray:
+        on_device = torch.from_numpy(items).to(self._device)
+        return self._networks[kind](on_device).float().cpu().numpy()
+
+    def warm_up(self) -> None:
+        """Run everything once, so that the first request does not pay for compilation."""
+        for frames in (1, BATCH_FRAMES + 2 * CONTEXT, BATCH_FRAMES + 2 * CONTEXT):
+            self("mouths", np.zeros((1, frames, CROP_SIZE, CROP_SIZE, 3), np.uint8))
+            self("sound", np.zeros((1, frames * SAMPLES_PER_FRAME), np.float32))
+        for faces in (1, BATCH_FACES, BATCH_FACES):
+            self("faces", np.zeros((faces, 2, FACE_SIZE, FACE_SIZE, 3), np.uint8))
+
+    def _embed_mouths(self, crops: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            return self._network.encode_video(crops.permute(0, 1, 4, 2, 3).float() / 255)
+
+    def _embed_sound(self, sound: Tensor) -> Tensor:
+        return self._network.encode_audio(sound[:, None])
+
+    def _look_at(self, faces: Tensor) -> Tensor:
+        return self._content(faces.permute(0, 1, 4, 2, 3).float() / 255)
+
+
+class Detector:
+    """Compares mouths with sound, and looks at faces. One instance serves all threads of a process.
+
+    ``run`` puts batches through the networks, here or in another process; ``scale``: of similarities.
+    """
+
+    def __init__(self, info: DetectorInfo, rule: VerdictRule, scale: float, run: Run) -> None:
+        self.info = info
+        self.rule = rule
+        self.scale = scale
+        self.run = run
         self._speech = SpeechActivity()
 
     def mouth_embedder(self) -> "Embedder":
         """For crops, (96, 96, 3) uint8 each, of one face in successive frames."""
-        return Embedder(lambda crops: self._embed_mouths(np.stack(crops)))
+        return Embedder(lambda crops: self.run("mouths", np.stack(crops)[None])[0])
 
     def sound_embedder(self) -> "Embedder":
         """For successive 40 ms of sound, (640,) float32 each."""
-        return Embedder(lambda pieces: self._embed_sound(np.concatenate(pieces)))
+        return Embedder(lambda pieces: self.run("sound", np.concatenate(pieces)[None])[0])
 
-    @torch.inference_mode()
     def rendered(self, faces: np.ndarray) -> np.ndarray:
         """How rendered faces (N, 2, 160, 160, 3) uint8 look: (N,) logits, see `ContentDetector`."""
-        parts = np.split(faces, range(BATCH_FACES, len(faces), BATCH_FACES)) if len(faces) else []
-        return np.concatenate([np.zeros(0, np.float32), *map(self._look_at, parts)])
+        parts = [faces[i : i + BATCH_FACES] for i in range(0, len(faces), BATCH_FACES)]
+        return np.concatenate([np.zeros(0, np.float32), *(self.run("faces", part) for part in parts)])
 
     def speech_per_frame(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
         """Probability of speech for every 40 ms, see `SpeechActivity.per_frame`."""
@@ -103,40 +148,8 @@ class Detector:
 
         ``video`` (T, 256); ``audio`` (T + 30, 256). See `LipSyncDetector.offset_similarity`.
         """
-        parts = [
-            self._offset_similarity(video[i : i + BATCH_FRAMES], audio[i : i + BATCH_FRAMES + 2 * MAX_OFFSET])
-            for i in range(0, len(video), BATCH_FRAMES)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, 2 * MAX_OFFSET + 1), np.float32)
-
-    def warm_up(self) -> None:
-        """Run everything once, so that the first request does not pay for compilation."""
-        for frames in (1, BATCH_FRAMES + 2 * CONTEXT, BATCH_FRAMES + 2 * CONTEXT):
-            video = self._embed_mouths(np.zeros((frames, CROP_SIZE, CROP_SIZE, 3), np.uint8))
-            self._embed_sound(np.zeros(frames * SAMPLES_PER_FRAME, np.float32))
-            self._offset_similarity(video, np.zeros((frames + 2 * MAX_OFFSET, EMBEDDING), np.float32))
-        self.speech_per_frame([np.zeros(SAMPLES_PER_FRAME, np.float32)])
-        for faces in (1, BATCH_FACES, BATCH_FACES):
-            self.rendered(np.zeros((faces, 2, FACE_SIZE, FACE_SIZE, 3), np.uint8))
-
-    def _look_at(self, faces: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(faces).to(self._device).permute(0, 1, 4, 2, 3).float() / 255
-        return _to_numpy(self._content(pixels))
-
-    @torch.inference_mode()
-    def _embed_mouths(self, crops: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2)[None].float() / 255
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            return _to_numpy(self._network.encode_video(pixels)[0])
-
-    @torch.inference_mode()
-    def _embed_sound(self, sound: np.ndarray) -> np.ndarray:
-        return _to_numpy(self._network.encode_audio(torch.from_numpy(sound).to(self._device)[None, None])[0])
-
-    @torch.inference_mode()
-    def _offset_similarity(self, video: np.ndarray, audio: np.ndarray) -> np.ndarray:
-        on_device = (torch.from_numpy(x).to(self._device)[None] for x in (video, audio))
-        return _to_numpy(self._network.offset_similarity(*on_device)[0])
+        around = np.lib.stride_tricks.sliding_window_view(audio, 2 * MAX_OFFSET + 1, axis=0)
+        return np.matmul(video[:, None], around)[:, 0] * np.float32(self.scale)
 
 
 def halves(device: torch.device) -> bool:
@@ -175,10 +188,6 @@ def load_detector(
         weights=loaded,
         thresholds={"real_below": rule.real_below, "fake_above": rule.fake_above},
     )
-    detector = Detector(info, network, content, rule)
-    detector.warm_up()
-    return detector
-
-
-def _to_numpy(embedded: Tensor) -> np.ndarray:
-    return embedded.float().cpu().numpy()
+    networks = Networks(network, content, info.device)
+    networks.warm_up()
+    return Detector(info, rule, networks.scale, networks)

@@ -48,12 +48,15 @@ FORM = {
         "corrupt_media",
         "too_long",
         "resolution_too_high",
+        "decoder_crashed",
+        "too_expensive",
         "media_error",
         "invalid_parameter",
         "busy",
         "starting",
         "load_failed",
         "draining",
+        "deadline_exceeded",
     ),
     openapi_extra={
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}},
@@ -74,11 +77,11 @@ async def analyze(request: Request) -> AnalysisResponse:
     answer is 503 before the video is read.
     """
     service: Service = request.app.state.service
-    with service.accept() as detector:
+    with service.accept() as pool:
         async with receive_upload(request, request.app.state.settings) as upload:
-            analysis = await service.analyze(request, upload, detector)
+            analysis = await service.analyze(request, upload, pool)
     log.info(
         "%s: %.1f s of video, %d windows, in %.0f ms",
         analysis.verdict, analysis.media.duration_s, len(analysis.windows), analysis.timing_ms.total,
     )  # fmt: skip
-    return AnalysisResponse.of(analysis, detector.info, REQUEST_ID.get())
+    return AnalysisResponse.of(analysis, pool.info, REQUEST_ID.get())

@@ -13,7 +13,7 @@ router = APIRouter(tags=["health"])
 async def healthz(request: Request) -> Health:
     """200 with what is loaded when videos are taken; 503 before that, and while the service is stopping."""
     service: Service = request.app.state.service
-    return Health.model_validate(service.detector().info)
+    return Health.model_validate(service.pool().info)
 
 
 @router.get("/livez", summary="Alive?")

@@ -2,9 +2,9 @@
 
 What every way of rendering a mouth has in common is a region that was not filmed with the rest. So a region of a
 real face is replaced by itself, changed (self-blended images, Shiohara & Yamasaki 2022), by the mouth of another
-moment, or by the output of a small generator or of an autoencoder; or the whole face becomes a still picture that is made to talk.
-Both pictures of a face are treated alike but for a flicker. Afterwards real and fake go through the same
-degradation (`degrade`), so that no codec, size or noise tells them apart.
+moment, or by the output of a small generator or of an autoencoder; or the whole face becomes a still picture that
+is made to talk. Both pictures of a face are treated alike but for a flicker. Afterwards real and fake go through the
+same degradation (`degrade`), so that no codec, size or noise tells them apart.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,9 @@
 """Train the content detector. Resumable: interrupt it and run the same command again.
 
 Half of what it sees are real faces; half the same faces with a mouth rendered anew (`pseudo_fakes`), some by the
-generator or an autoencoder that were trained here. Both faces of a pair are degraded alike. No generated video is trained on: what
-generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``). Run:
-``python -m model.training.train_content --data DIR --generator FILE [--minutes N]``.
+generator or an autoencoder that were trained here. Both faces of a pair are degraded alike. No generated video is
+trained on: what generators have in common carries over to unseen ones, what is peculiar to a few does not
+(``EXPERIMENTS.md``). Run: ``python -m model.training.train_content --data DIR --generator FILE [--minutes N]``.
 """
 
 import argparse

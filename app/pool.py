@@ -1,0 +1,178 @@
+"""Worker processes, one video each at a time, and the engine that computes for all of them.
+
+Why not a library's pool: an analysis and the engine talk back and forth while it runs, and a worker must be killed
+and replaced without the others noticing.
+"""
+
+import logging
+import signal
+from collections.abc import Callable
+from multiprocessing import forkserver, get_context
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+
+from app.batching import BatchingEngine
+from app.problems import Problem
+from app.settings import Settings
+from app.worker import Job, Setup, work
+from model import Analysis, Detector, DetectorInfo, MediaError, load_detector
+from model.engine import Run
+
+log = logging.getLogger(__name__)
+
+START_S = 60.0
+"""How long a worker may take to start."""
+
+_context = get_context("forkserver")
+_context.set_forkserver_preload(["app.worker"])
+
+
+class WorkerDied(Exception):
+    """The process is gone. The message is for the log."""
+
+
+class JobFailed(Exception):
+    """Code failed in the worker. The message, a traceback, is for the log."""
+
+
+class Exhausted(Exception):
+    """A job took more memory or processor time than it may. The message says which."""
+
+
+class Worker:
+    """One process and the conversation with it."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._connection, theirs = _context.Pipe()
+        self._process = _context.Process(target=work, args=(theirs, setup), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._ready = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.is_alive()
+
+    def wait_until_ready(self) -> None:
+        """Block. Raises WorkerDied if the worker does not start."""
+        if not self._ready and not (self._connection.poll(START_S) and self._hear()[0] == "ready"):
+            raise WorkerDied("a worker did not start")
+        self._ready = True
+
+    def analyze(self, job: Job, run: Run) -> Analysis:
+        """Block until the job is done; ``run`` answers the worker's questions.
+
+        Raises MediaError, Exhausted, JobFailed, WorkerDied.
+        """
+        self.wait_until_ready()
+        self._say(job)
+        while True:
+            tag, payload = self._hear()
+            if tag == "ask":
+                self._say(run(*payload))
+            elif tag == "done":
+                return payload
+            elif tag == "refused":
+                raise payload
+            elif tag == "exhausted":
+                raise Exhausted(payload)
+            else:
+                raise JobFailed(payload)
+
+    def kill(self) -> None:
+        """End the process at once; whoever waits for it in another thread is told."""
+        self._process.kill()
+        self._process.join()
+
+    def _say(self, thing: object) -> None:
+        try:
+            self._connection.send(thing)
+        except OSError:
+            self._mourn()
+
+    def _hear(self) -> tuple:
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError):
+            self._mourn()
+
+    def _mourn(self) -> None:
+        self._process.join(5)
+        code = self._process.exitcode
+        if code == -signal.SIGXCPU:
+            raise Exhausted("processor time")
+        raise WorkerDied(f"a worker died: {signal.Signals(-code).name if code and code < 0 else code}")
+
+
+class Pool:
+    """So many workers, always; whoever dies is replaced. Use it from the event loop's thread."""
+
+    def __init__(self, detector: Detector, run: Run, settings: Settings) -> None:
+        self._setup = Setup(
+            detector.info, detector.rule, detector.scale, settings.max_memory_mb << 20, settings.max_cpu_s
+        )
+        self._engine = BatchingEngine(run, settings.batch_most, settings.batch_wait_ms / 1000)
+        self._limits = settings.limits
+        self._turns, self._threads = (CapacityLimiter(settings.max_concurrent) for _ in range(2))
+        self._idle = [Worker(self._setup) for _ in range(settings.max_concurrent)]
+        self.info: DetectorInfo = detector.info
+        self.replaced = 0
+
+    def wait_until_ready(self) -> None:
+        """Block until one worker is. Raises WorkerDied."""
+        self._idle[-1].wait_until_ready()
+
+    async def analyze(self, path: str, options: dict[str, Any]) -> Analysis:
+        """Analyse one video, in turn. When this is cancelled, the work ends with its worker.
+
+        ``options``: as of `model.analyze`. Raises MediaError when the video can't be analysed, Problem when a worker
+        fails at it.
+        """
+        async with self._turns:
+            worker = self._idle.pop()
+            worker = worker if worker.alive else self._successor(worker)
+            job, harmed = Job(path, options, self._limits), True
+            try:
+                analysis = await to_thread.run_sync(
+                    worker.analyze, job, self._engine, abandon_on_cancel=True, limiter=self._threads
+                )
+                harmed = False
+            except MediaError:
+                harmed = False
+                raise
+            except Exhausted as error:
+                raise Problem("too_expensive", f"Analysing the video takes more {error} than it may.") from error
+            except JobFailed as error:
+                log.error("an analysis failed: %s", error)
+                raise Problem("internal_error") from error
+            except WorkerDied as error:
+                log.error("%s", error)
+                raise Problem("decoder_crashed") from error
+            finally:
+                self._idle.append(self._successor(worker) if harmed else worker)
+            return analysis
+
+    def close(self) -> None:
+        """End the workers and the engine."""
+        for worker in self._idle:
+            worker.kill()
+        self._engine.close()
+
+    def _successor(self, worker: Worker) -> Worker:
+        worker.kill()
+        self.replaced += 1
+        return Worker(self._setup)
+
+
+Load = Callable[[Settings], Pool]
+
+
+def open_pool(settings: Settings) -> Pool:
+    """Load the detector and start the workers. Blocks until they can work."""
+    forkserver.ensure_running()  # it imports what workers need meanwhile
+    detector = load_detector(settings.device)
+    pool = Pool(detector, detector.run, settings)
+    pool.wait_until_ready()
+    return pool

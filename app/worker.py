@@ -1,0 +1,89 @@
+"""What runs in a worker process: decoding, faces, crops and the verdict; the networks are asked for by message.
+
+Decoders meet whatever strangers upload. A crash, a loop or a hunger for memory ends this process and no other.
+"""
+
+import resource
+import signal
+import traceback
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+
+from model import Analysis, Detector, DetectorInfo, Limits, MediaError, analyze
+from model.engine import Kind
+from model.verdict import VerdictRule
+
+Tag = Literal["ready", "ask", "done", "refused", "exhausted", "failed"]
+Message = tuple[Tag, Any]
+"""To the server: that the worker is ready; a question for the networks; and of a job, its `Analysis`, the `MediaError`
+that refuses it, what it ran out of, or a traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker is started with; ``scale`` as in `Detector`."""
+
+    info: DetectorInfo
+    rule: VerdictRule
+    scale: float
+    max_memory_bytes: int
+    max_cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One video: where it is, and the keyword arguments of `model.analyze`."""
+
+    path: str
+    options: dict[str, Any]
+    limits: Limits
+
+
+def work(connection: Connection, setup: Setup) -> None:
+    """Do jobs that come through ``connection`` until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (setup.max_memory_bytes, setup.max_memory_bytes))
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    detector = Detector(setup.info, setup.rule, setup.scale, partial(_ask, connection))
+    try:
+        connection.send(("ready", None))
+        while True:
+            job = connection.recv()
+            _allow_cpu(setup.max_cpu_s)
+            connection.send(_outcome(job, detector))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _ask(connection: Connection, kind: Kind, items: np.ndarray) -> np.ndarray:
+    connection.send(("ask", (kind, items)))
+    return connection.recv()
+
+
+def _outcome(job: Job, detector: Detector) -> Message:
+    try:
+        analysis: Analysis = analyze(job.path, detector, **job.options, limits=job.limits)
+    except MediaError as error:
+        return "refused", error
+    except MemoryError:
+        return "exhausted", "memory"
+    except (EOFError, ConnectionError):
+        raise
+    except Exception:
+        return "failed", traceback.format_exc()
+    return "done", analysis
+
+
+def _allow_cpu(seconds: float) -> None:
+    """From now on; beyond it the kernel sends SIGXCPU, which ends the process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 1, hard))
