@@ -9,6 +9,7 @@ import traceback
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -18,6 +19,8 @@ import torch
 from model import Analysis, Detector, DetectorInfo, Limits, MediaError, analyze
 from model.engine import Kind
 from model.verdict import VerdictRule
+
+NEARLY_ALL = 0.8
 
 Tag = Literal["ready", "ask", "done", "refused", "exhausted", "failed"]
 Message = tuple[Tag, Any]
@@ -58,7 +61,7 @@ def work(connection: Connection, setup: Setup) -> None:
         while True:
             job = connection.recv()
             _allow_cpu(setup.max_cpu_s)
-            connection.send(_outcome(job, detector))
+            connection.send(_outcome(job, detector, setup.max_memory_bytes))
     except (EOFError, ConnectionError):
         return
 
@@ -68,18 +71,25 @@ def _ask(connection: Connection, kind: Kind, items: np.ndarray) -> np.ndarray:
     return connection.recv()
 
 
-def _outcome(job: Job, detector: Detector) -> Message:
+def _outcome(job: Job, detector: Detector, max_memory_bytes: int) -> Message:
     try:
         analysis: Analysis = analyze(job.path, detector, **job.options, limits=job.limits)
     except MediaError as error:
         return "refused", error
-    except MemoryError:
-        return "exhausted", "memory"
     except (EOFError, ConnectionError):
         raise
-    except Exception:
+    except Exception as error:
+        # Libraries report failed allocations in many ways; what was allocated is still held by the traceback.
+        if isinstance(error, MemoryError) or _memory_bytes() > NEARLY_ALL * max_memory_bytes:
+            return "exhausted", "memory"
         return "failed", traceback.format_exc()
     return "done", analysis
+
+
+def _memory_bytes() -> int:
+    """What the limit is about: private memory that this process has written to or may."""
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    return pages * resource.getpagesize()
 
 
 def _allow_cpu(seconds: float) -> None:

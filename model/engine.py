@@ -87,7 +87,7 @@ class Networks:
         )
         self._content = torch.jit.optimize_for_inference(torch.jit.script(content.to(self._device).eval()))
         self._networks = {"mouths": self._embed_mouths, "sound": self._embed_sound, "faces": self._look_at}
-        self.scale = float(network.log_scale.exp())
+        self.scale = network.log_scale.exp().item()
 
     @torch.inference_mode()
     def __call__(self, kind: Kind, items: np.ndarray) -> np.ndarray:

@@ -200,8 +200,12 @@ class MediaFile:
             for packet in container.demux(stream):
                 try:
                     yield from packet.decode()
+                except MemoryError:
+                    raise
                 except FFmpegError:
                     self.damaged_packets += 1
+        except MemoryError:
+            raise
         except (FFmpegError, OSError):
             self.damaged_packets += 1
 

@@ -1,5 +1,6 @@
 """Videos made on the spot, and the service behind a real socket."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,19 @@ def plain_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_media(tmp_path_factory.mktemp("plain") / "plain.mp4")
 
 
+def open_files(directory: Path, process: int) -> list[Path]:
+    """Files of ``directory`` that a process has open, as paths that can be read, whether they have a name or not."""
+    descriptors = Path(f"/proc/{process}/fd")
+    return [one for one in descriptors.iterdir() if _lies_in(directory, one)]
+
+
+def _lies_in(directory: Path, descriptor: Path) -> bool:
+    try:
+        return Path(os.readlink(descriptor)).parent == directory.resolve()
+    except FileNotFoundError:
+        return False
+
+
 class Live:
     """A running service. ``get`` and ``post`` go over its socket."""
 
@@ -81,8 +95,8 @@ class Live:
         return self.post("/v1/analyze", files={"file": (name, content)}, data={k: str(v) for k, v in fields.items()})
 
     def uploads(self) -> list[Path]:
-        """What lies in the temporary directory."""
-        return list(self.temp_dir.iterdir())
+        """What lies in the temporary directory, with a name or without."""
+        return [*self.temp_dir.iterdir(), *open_files(self.temp_dir, os.getpid())]
 
     def stop(self) -> None:
         """As SIGTERM does."""

@@ -10,16 +10,17 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from signal import SIGTERM
 from threading import Event, Lock
-from types import SimpleNamespace
 
 import av
 import httpx
 import numpy as np
 import pytest
-from conftest import Live, running, wait_for, write_media
+from anyio import CapacityLimiter, to_thread
+from conftest import Live, open_files, running, wait_for, write_media
 
 from app.main import create_app
 from app.problems import KINDS, ProblemDocument
@@ -401,7 +402,7 @@ def test_a_client_that_hangs_up_leaves_nothing(live: Live, wire: Wire):
 # With a stand-in for the science: starting, waiting, failing, stopping
 # --------------------------------------------------------------------------------------------------------------
 
-DETECTOR = SimpleNamespace(info=DetectorInfo("stand-in", "0", "cpu", {"w": "1234"}, {"fake_above": 0.5}))
+INFO = DetectorInfo("stand-in", "0", "cpu", {"w": "1234"}, {"fake_above": 0.5})
 ANALYSIS = Analysis(
     verdict="inconclusive",
     fake_probability=None,
@@ -423,7 +424,7 @@ class Held:
         self.begun = self.running = self.most = 0
         self._lock = Lock()
 
-    def __call__(self, path: Path, detector: object, **options: object) -> Analysis:
+    def __call__(self, path: str, options: dict) -> Analysis:
         with self._lock:
             self.begun += 1
             self.running += 1
@@ -434,11 +435,28 @@ class Held:
         return ANALYSIS
 
 
+class StandIn:
+    """A pool whose workers are threads that call ``analyze``."""
+
+    info = INFO
+
+    def __init__(self, settings: Settings, analyze: Callable[[str, dict], Analysis]) -> None:
+        self._turns = CapacityLimiter(settings.max_concurrent)
+        self._analyze = analyze
+
+    async def analyze(self, path: str, options: dict) -> Analysis:
+        work = partial(self._analyze, path, options)
+        return await to_thread.run_sync(work, limiter=self._turns, abandon_on_cancel=True)
+
+    def close(self) -> None:
+        pass
+
+
 @contextmanager
-def stand_in(temp_dir: Path, analyze: Callable[..., Analysis], **settings: object) -> Iterator[Live]:
+def stand_in(temp_dir: Path, analyze: Callable[[str, dict], Analysis], **settings: object) -> Iterator[Live]:
     """The service, ready, with ``analyze``."""
     settings = {"port": 0, "temp_dir": temp_dir, **settings}
-    with running(create_app(Settings(**settings), load=lambda device: DETECTOR, analyze=analyze)) as live:
+    with running(create_app(Settings(**settings), load=lambda settings: StandIn(settings, analyze))) as live:
         wait_for(lambda: live.get("/healthz").status_code == 200)
         yield live
 
@@ -453,11 +471,11 @@ def sent(live: Live, count: int) -> Iterator[list]:
 def test_nothing_is_taken_before_the_detector_is_loaded(tmp_path: Path):
     loaded = Event()
 
-    def load(device: str | None) -> SimpleNamespace:
+    def load(settings: Settings) -> StandIn:
         assert loaded.wait(30)
-        return DETECTOR
+        return StandIn(settings, lambda *_: ANALYSIS)
 
-    app = create_app(Settings(port=0, temp_dir=tmp_path), load=load, analyze=lambda *_, **__: ANALYSIS)
+    app = create_app(Settings(port=0, temp_dir=tmp_path), load=load)
     with running(app) as live:
         assert live.get("/livez").status_code == 200
         assert_problem(live.get("/healthz"), 503, "starting")
@@ -471,8 +489,8 @@ def test_nothing_is_taken_before_the_detector_is_loaded(tmp_path: Path):
 
 
 def test_a_detector_that_cannot_be_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    def load(device: str | None) -> SimpleNamespace:
-        raise FileNotFoundError(f"no weights for {device}")
+    def load(settings: Settings) -> StandIn:
+        raise FileNotFoundError(f"no weights for {settings.device}")
 
     with running(create_app(Settings(port=0, temp_dir=tmp_path, device="cpu"), load=load)) as live:
         wait_for(lambda: live.get("/healthz").json()["code"] != "starting")
@@ -482,24 +500,20 @@ def test_a_detector_that_cannot_be_loaded(tmp_path: Path, caplog: pytest.LogCapt
     assert "no weights for cpu" in caplog.text
 
 
-def test_parameters_and_limits_reach_the_science(tmp_path: Path):
+def test_the_file_and_the_parameters_reach_the_science(tmp_path: Path):
     calls = []
 
-    def analyze(path: Path, detector: object, **options: object) -> Analysis:
-        calls.append((path.read_bytes(), detector, options))
+    def analyze(path: str, options: dict) -> Analysis:
+        calls.append((Path(path).read_bytes(), options))
         return ANALYSIS
 
-    with stand_in(tmp_path, analyze, max_duration_s=7, max_pixels=99) as live:
+    with stand_in(tmp_path, analyze) as live:
         live.analyze(b"video", window_s=2, hop_s=0.5, max_faces=3)
         live.analyze(b"video")
-    assert [call[0] for call in calls] == [b"video", b"video"]
-    assert calls[0][1] is DETECTOR
-    limits = calls[0][2].pop("limits")
-    assert (limits.max_duration_s, limits.max_pixels) == (7, 99)
-    assert calls[0][2] == {"window_s": 2.0, "hop_s": 0.5, "max_faces": 3}
-    assert {name: calls[1][2][name] for name in ("window_s", "hop_s", "max_faces")} == {
-        "window_s": 1.0, "hop_s": 0.2, "max_faces": 4,
-    }  # fmt: skip
+    assert calls == [
+        (b"video", {"window_s": 2.0, "hop_s": 0.5, "max_faces": 3}),
+        (b"video", {"window_s": 1.0, "hop_s": 0.2, "max_faces": 4}),
+    ]
 
 
 def test_no_more_than_allowed_run_at_once(tmp_path: Path):
@@ -552,15 +566,23 @@ def test_a_client_that_hangs_up_while_its_video_is_analysed(tmp_path: Path):
         wire.head(Content_Length=len(body))
         wire.send(body)
         wait_for(lambda: held.begun == 1)
-        wire.close()
         assert_problem(live.analyze(b"video"), 503, "busy")
-        held.let_go.set()
+        wire.close()
         wait_for(lambda: not live.uploads())
+        held.let_go.set()
         assert live.analyze(b"video").status_code == 200
 
 
+def test_an_analysis_that_takes_too_long_is_given_up(tmp_path: Path):
+    held = Held()
+    with stand_in(tmp_path, held, deadline_s=0.2) as live:
+        assert "0.2 s" in assert_problem(live.analyze(b"video"), 504, "deadline_exceeded")["detail"]
+        assert not live.uploads()
+        held.let_go.set()
+
+
 def test_an_upload_that_stalls_is_given_up(tmp_path: Path):
-    with stand_in(tmp_path, lambda *_, **__: ANALYSIS, upload_idle_s=0.3) as live:
+    with stand_in(tmp_path, lambda *_: ANALYSIS, upload_idle_s=0.3) as live:
         wire = Wire(live.port)
         wire.head(Content_Length=1000)
         wire.send(FILE_HEAD)
@@ -570,7 +592,7 @@ def test_an_upload_that_stalls_is_given_up(tmp_path: Path):
 
 
 def test_a_failure_stays_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    def analyze(*_: object, **__: object) -> Analysis:
+    def analyze(*_: object) -> Analysis:
         raise RuntimeError("a secret of the machine")
 
     with stand_in(tmp_path, analyze) as live:
@@ -645,7 +667,7 @@ def test_the_process_starts_drains_and_logs(tmp_path: Path, plain_video: Path):
         body = FILE_HEAD.replace(b"v.mp4", b"private-name.mp4") + plain_video.read_bytes() + FORM_END
         wire.head(Content_Length=len(body), X_Request_ID="the-last-one")
         wire.send(body[:1000])
-        wait_for(lambda: list(uploads.iterdir()))
+        wait_for(lambda: open_files(uploads, process.pid))
         process.send_signal(SIGTERM)
         wait_for(lambda: health().status_code == 503)
         assert_problem(health(), 503, "draining")
