@@ -62,10 +62,10 @@ class Settings(BaseSettings):
         2048, ge=512, description="Memory that one worker process may take, in MiB; each holds one video at a time."
     )
     batch_most: int = Field(
-        8, ge=1, description="Batches of windows, of several requests, that the device computes at once."
+        8, ge=1, description="Pieces of different videos, some seconds each, that the device computes at once, at most."
     )
     batch_wait_ms: float = Field(
-        2, ge=0, allow_inf_nan=False, description="Milliseconds that a batch waits for company from other requests."
+        2, ge=0, allow_inf_nan=False, description="Milliseconds that such a piece waits for company."
     )
     upload_idle_s: float = Field(
         30, gt=0, allow_inf_nan=False, description="Seconds without a byte after which an upload is given up."
