@@ -1,0 +1,48 @@
+"""Damaged and hostile files over the socket: each is answered 200 or 4xx, and leaves nothing behind.
+
+``make soak`` does the same for longer, and prints figures.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Live
+
+from model.sample import make_sample
+from scripts.mutate import bombs, mutated, posing_as_video
+
+SEEDS = ("mp4", "mov", "mkv", "webm", "avi")
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("seeds")
+    for suffix in SEEDS:
+        make_sample(folder / f"seed.{suffix}", seconds=0.6, size=(128, 152))
+    return [(folder / f"seed.{suffix}").read_bytes() for suffix in SEEDS]
+
+
+def test_damaged_files_are_answered(live: Live, seeds: list[bytes]):
+    rng = np.random.default_rng(0)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(60):
+        response = live.analyze(mutated(seeds, rng))
+        assert response.status_code in (200, 413, 415, 422), response.text
+        assert (response.status_code == 200) == ("verdict" in response.json())
+    assert live.get("/healthz").status_code == 200
+    assert len(os.listdir("/proc/self/fd")) <= before + 8
+
+
+def test_files_that_pose_as_video_are_refused(live: Live, tmp_path: Path):
+    for name, content in posing_as_video(tmp_path).items():
+        response = live.analyze(content)
+        assert response.status_code in (415, 422), (name, response.text)
+
+
+def test_bombs_are_defused(live: Live, tmp_path: Path):
+    for name, content in bombs(tmp_path).items():
+        response = live.analyze(content)
+        assert response.status_code in (200, 422), (name, response.text)
+    assert live.get("/healthz").status_code == 200
