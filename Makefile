@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FROM = --data $(DATA) --cache $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test sample train evaluate bench lint
+.PHONY: help setup serve test sample train evaluate bench soak lint
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,3 +64,6 @@ evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model car
 
 bench: $(INSTALLED)  ## measure what an analysis costs
 	$(BIN)/python scripts/benchmark.py
+
+soak: $(INSTALLED)  ## send the service what it should endure, for some minutes
+	$(BIN)/python -m scripts.soak

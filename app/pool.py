@@ -48,7 +48,7 @@ class Worker:
         self._process = _context.Process(target=work, args=(theirs, setup), daemon=True)
         self._process.start()
         theirs.close()
-        self._ready = False
+        self._ready = self._talking = False
 
     @property
     def alive(self) -> bool:
@@ -66,25 +66,28 @@ class Worker:
 
         Raises MediaError, Exhausted, JobFailed, WorkerDied.
         """
-        self.wait_until_ready()
-        self._say(job)
-        while True:
+        self._talking = True
+        try:
+            self.wait_until_ready()
+            self._say(job)
             tag, payload = self._hear()
-            if tag == "ask":
+            while tag == "ask":
                 self._say(run(*payload))
-            elif tag == "done":
-                return payload
-            elif tag == "refused":
-                raise payload
-            elif tag == "exhausted":
-                raise Exhausted(payload)
-            else:
-                raise JobFailed(payload)
+                tag, payload = self._hear()
+        finally:
+            self._talking = False
+        if tag == "done":
+            return payload
+        if tag == "refused":
+            raise payload
+        raise Exhausted(payload) if tag == "exhausted" else JobFailed(payload)
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for it in another thread is told."""
+        """End the process at once; a conversation with it in another thread ends with WorkerDied."""
         self._process.kill()
         self._process.join()
+        if not self._talking:
+            self._connection.close()
 
     def _say(self, thing: object) -> None:
         try:
@@ -100,6 +103,7 @@ class Worker:
 
     def _mourn(self) -> None:
         self._process.join(5)
+        self._connection.close()
         code = self._process.exitcode
         if code == -signal.SIGXCPU:
             raise Exhausted("processor time")

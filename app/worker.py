@@ -3,6 +3,7 @@
 Decoders meet whatever strangers upload. A crash, a loop or a hunger for memory ends this process and no other.
 """
 
+import os
 import resource
 import signal
 import traceback
@@ -21,6 +22,10 @@ from model.engine import Kind
 from model.verdict import VerdictRule
 
 NEARLY_ALL = 0.8
+"""Share of the memory limit above which a failure is put down to it."""
+
+NICE = 5
+"""Workers give way to the server, so that it answers and computes for the others while they are busy."""
 
 Tag = Literal["ready", "ask", "done", "refused", "exhausted", "failed"]
 Message = tuple[Tag, Any]
@@ -51,6 +56,7 @@ class Job:
 def work(connection: Connection, setup: Setup) -> None:
     """Do jobs that come through ``connection`` until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (setup.max_memory_bytes, setup.max_memory_bytes))
     torch.set_num_threads(1)
@@ -83,6 +89,8 @@ def _outcome(job: Job, detector: Detector, max_memory_bytes: int) -> Message:
         if isinstance(error, MemoryError) or _memory_bytes() > NEARLY_ALL * max_memory_bytes:
             return "exhausted", "memory"
         return "failed", traceback.format_exc()
+    finally:
+        detector.settle()
     return "done", analysis
 
 

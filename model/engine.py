@@ -1,6 +1,7 @@
 """The detector as it is served: weights loaded, TorchScript-compiled, warmed up, on one device."""
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,13 +42,16 @@ class DetectorInfo:
 class Embedder:
     """Embeds a sequence that comes piece by piece, as if it came at once, in bounded memory.
 
-    It works in batches that overlap by what an embedding can depend on.
+    It works in batches that overlap by what an embedding can depend on; one is computed by ``aside`` while the next
+    is gathered.
     """
 
-    def __init__(self, embed: Callable[[list[np.ndarray]], np.ndarray]) -> None:
+    def __init__(self, embed: Callable[[list[np.ndarray]], np.ndarray], aside: Executor) -> None:
         self._embed = embed
+        self._aside = aside
         self._waiting: list[np.ndarray] = []
         self._context = 0
+        self._under_way: Future[np.ndarray] | None = None
         self._done: list[np.ndarray] = []
 
     def push(self, item: np.ndarray) -> None:
@@ -55,15 +59,26 @@ class Embedder:
         self._waiting.append(item)
         if len(self._waiting) == self._context + BATCH_FRAMES + CONTEXT:
             end = self._context + BATCH_FRAMES
-            self._done.append(self._embed(self._waiting)[self._context : end])
+            self._begin(self._waiting, end)
             self._waiting = self._waiting[end - CONTEXT :]
             self._context = CONTEXT
 
     def finish(self) -> np.ndarray:
         """Embeddings of all items, (T, 256) float32."""
         if len(self._waiting) > self._context:
-            self._done.append(self._embed(self._waiting)[self._context :])
+            self._begin(self._waiting, len(self._waiting))
+        self._end()
         return np.concatenate(self._done) if self._done else np.zeros((0, EMBEDDING), np.float32)
+
+    def _begin(self, items: list[np.ndarray], end: int) -> None:
+        self._end()
+        kept = slice(self._context, end)
+        self._under_way = self._aside.submit(lambda: self._embed(items)[kept])
+
+    def _end(self) -> None:
+        if self._under_way is not None:
+            self._done.append(self._under_way.result())
+            self._under_way = None
 
 
 Run = Callable[[Kind, np.ndarray], np.ndarray]
@@ -116,7 +131,8 @@ class Networks:
 class Detector:
     """Compares mouths with sound, and looks at faces. One instance serves all threads of a process.
 
-    ``run`` puts batches through the networks, here or in another process; ``scale``: of similarities.
+    ``run`` puts batches through the networks, here or in another process; it is called from one thread, beside
+    those that gather the next batches. ``scale``: of similarities.
     """
 
     def __init__(self, info: DetectorInfo, rule: VerdictRule, scale: float, run: Run) -> None:
@@ -124,20 +140,29 @@ class Detector:
         self.rule = rule
         self.scale = scale
         self.run = run
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="detector")
         self._speech = SpeechActivity()
 
-    def mouth_embedder(self) -> "Embedder":
+    def mouth_embedder(self) -> Embedder:
         """For crops, (96, 96, 3) uint8 each, of one face in successive frames."""
-        return Embedder(lambda crops: self.run("mouths", np.stack(crops)[None])[0])
+        return Embedder(lambda crops: self.run("mouths", np.stack(crops)[None])[0], self._aside)
 
-    def sound_embedder(self) -> "Embedder":
+    def sound_embedder(self) -> Embedder:
         """For successive 40 ms of sound, (640,) float32 each."""
-        return Embedder(lambda pieces: self.run("sound", np.concatenate(pieces)[None])[0])
+        return Embedder(lambda pieces: self.run("sound", np.concatenate(pieces)[None])[0], self._aside)
+
+    def look_at(self, faces: np.ndarray) -> Future[np.ndarray]:
+        """How rendered up to `BATCH_FACES` faces, (N, 2, 160, 160, 3) uint8, look: (N,) logits, in time."""
+        return self._aside.submit(self.run, "faces", faces)
 
     def rendered(self, faces: np.ndarray) -> np.ndarray:
         """How rendered faces (N, 2, 160, 160, 3) uint8 look: (N,) logits, see `ContentDetector`."""
         parts = [faces[i : i + BATCH_FACES] for i in range(0, len(faces), BATCH_FACES)]
         return np.concatenate([np.zeros(0, np.float32), *(self.run("faces", part) for part in parts)])
+
+    def settle(self) -> None:
+        """Wait until nothing that was begun is under way, as after an analysis that failed."""
+        self._aside.submit(int).result()
 
     def speech_per_frame(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
         """Probability of speech for every 40 ms, see `SpeechActivity.per_frame`."""

@@ -5,6 +5,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -140,7 +141,7 @@ class _Followed:
         self._visible: list[bool] = []
         self._opening: list[float] = []
         self._looked_at: list[int] = []
-        self._rendered: list[np.ndarray] = []
+        self._rendered: list[Future[np.ndarray]] = []
         self._faces: list[np.ndarray] = []
 
     def keep(self, crops: Sequence[MouthCrop]) -> None:
@@ -160,7 +161,9 @@ class _Followed:
 
     def finish(self, track_id: int, heard: Heard) -> SeenFace:
         """The face as evidence, once the last frame was seen."""
-        self._look()
+        if self._faces:
+            self._look()
+        rendered = np.concatenate([np.zeros(0, np.float32), *(one.result() for one in self._rendered)])
         video = self._embedder.finish()
         speech = speech_frames(heard.speech, self._first + len(video))[self._first :]
         visible = np.array(self._visible)
@@ -175,14 +178,14 @@ class _Followed:
             visible=visible,
             lip_opening=np.array(self._opening),
             motion=self._motion.finish(),
-            rendered=over_time(np.array(self._looked_at), np.concatenate(self._rendered), len(video)),
+            rendered=over_time(np.array(self._looked_at), rendered, len(video)),
         )
         left, top, right, bottom = np.median(self._boxes, axis=0).round().astype(int).tolist()
         return SeenFace((left, top, right - left, bottom - top), evidence)
 
     def _look(self) -> None:
         shape = (-1, 2, FACE_SIZE, FACE_SIZE, 3)
-        self._rendered.append(self._detector.rendered(np.array(self._faces, np.uint8).reshape(shape)))
+        self._rendered.append(self._detector.look_at(np.array(self._faces, np.uint8).reshape(shape)))
         self._faces = []
 
     def _append(self, crop: MouthCrop, visible: bool) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -97,10 +98,11 @@ def test_embedding_a_stream_equals_embedding_it_at_once(frames):
     sound = torch.randn(1, 1, frames * SAMPLES_PER_FRAME) * 0.1
 
     def embed(pieces: list[np.ndarray]) -> np.ndarray:
-        return detector.encode_audio(torch.from_numpy(np.concatenate(pieces))[None, None])[0].numpy()
+        heard = torch.from_numpy(np.concatenate(pieces))[None, None]
+        return detector.encode_audio(heard)[0].detach().numpy()
 
-    embedder = Embedder(embed)
-    with torch.inference_mode():
+    with torch.inference_mode(), ThreadPoolExecutor(1) as aside:
+        embedder = Embedder(embed, aside)
         for piece in sound[0, 0].numpy().reshape(-1, SAMPLES_PER_FRAME):
             embedder.push(piece)
         assert np.allclose(embedder.finish(), detector.encode_audio(sound)[0].numpy(), atol=1e-5)

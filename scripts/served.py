@@ -1,0 +1,82 @@
+"""The service in a process of its own, for scripts that measure it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parent.parent
+START_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where it answers, its process id, and how long it took to get ready."""
+
+    url: str
+    pid: int
+    ready_s: float
+
+    def family(self) -> list[int]:
+        """Its process and all that come from it."""
+        return [self.pid, *_descendants(self.pid)]
+
+    def memory_mb(self) -> float:
+        """Memory of all its processes, in MiB; what they share is counted once."""
+        return sum(_proportional_kb(pid) for pid in self.family()) / 1024
+
+    def open_files(self) -> int:
+        """File descriptors of the server process."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+@contextmanager
+def served(**settings: object) -> Iterator[Served]:
+    """Start the service with ``settings``, environment variables; stop it in the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"HOST": "127.0.0.1", "PORT": str(port)} | {k: str(v) for k, v in settings.items()}
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "app"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        while not _ready(url):
+            if time.perf_counter() - began > START_S or process.poll() is not None:
+                raise TimeoutError("the service did not get ready")
+            time.sleep(0.02)
+        yield Served(url, process.pid, time.perf_counter() - began)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [*children, *(further for child in children for further in _descendants(child))]
+
+
+def _proportional_kb(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

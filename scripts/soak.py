@@ -1,0 +1,144 @@
+"""What the service endures: ``python -m scripts.soak [--files N] [--seconds S]``, or ``make soak``.
+
+Sends it damaged and hostile files, ten times as many videos as it can take, and kills its workers meanwhile; counts
+the answers, and measures memory, open files and how fast it says that it is well. Exit status 1 if anything was lost.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from model.sample import make_sample
+from scripts.mutate import bombs, mutated, posing_as_video
+from scripts.served import Served, served
+
+SEEDS = ("mp4", "mov", "mkv", "webm", "avi")
+CLIENTS = 8
+CAPACITY = 4
+"""Videos that the service of the overload test accepts at once."""
+
+HEALTH_EVERY_S = 0.05
+
+Answers = Counter[str]
+
+
+async def ask(client: httpx.AsyncClient, content: bytes, answers: Answers) -> None:
+    """One analysis; counts how it ended."""
+    try:
+        response = await client.post("/v1/analyze", files={"file": ("v", content)})
+        answers[str(response.status_code)] += 1
+        if response.status_code not in (200, 503):
+            answers[response.json()["code"]] += 1
+    except httpx.TransportError as error:
+        answers[type(error).__name__] += 1
+
+
+async def fuzz(service: Served, folder: Path, files: int) -> Answers:
+    """``files`` damaged ones, and every impostor and bomb, ``CLIENTS`` at a time."""
+    for suffix in SEEDS:
+        make_sample(folder / f"seed.{suffix}", seconds=1, size=(128, 152))
+    seeds = [(folder / f"seed.{suffix}").read_bytes() for suffix in SEEDS]
+    rng = np.random.default_rng(0)
+    hostile = iter([*posing_as_video(folder).values(), *bombs(folder).values()])
+    left, answers = files, Answers()
+
+    async def client_loop(client: httpx.AsyncClient) -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await ask(client, next(hostile, None) or mutated(seeds, rng), answers)
+
+    async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
+        await asyncio.gather(*(client_loop(client) for _ in range(CLIENTS)))
+    return answers
+
+
+async def overload(service: Served, video: bytes, seconds: float, killing: bool) -> tuple[Answers, list[float]]:
+    """Ten clients for every place, for so long. Returns the answers, and how long each health check took, in ms."""
+    answers, health_ms = Answers(), []
+    end = time.monotonic() + seconds
+
+    async def client_loop(client: httpx.AsyncClient) -> None:
+        while time.monotonic() < end:
+            await ask(client, video, answers)
+            await asyncio.sleep(0.05)
+
+    async def watch_health(client: httpx.AsyncClient) -> None:
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            (await client.get("/healthz")).raise_for_status()
+            health_ms.append(1000 * (time.perf_counter() - began))
+            await asyncio.sleep(HEALTH_EVERY_S)
+
+    async def kill_workers() -> None:
+        while killing and time.monotonic() < end:
+            await asyncio.sleep(3)
+            newest = max(service.family())
+            if newest != service.pid:
+                os.kill(newest, signal.SIGKILL)
+                answers["killed"] += 1
+
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client:
+        loops: list[Callable[[httpx.AsyncClient], Awaitable[None]]] = [client_loop] * (10 * CAPACITY)
+        await asyncio.gather(*(loop(client) for loop in [*loops, watch_health]), kill_workers())
+    return answers, health_ms
+
+
+def report(name: str, service: Served, before: tuple[float, int], answers: Answers) -> dict[str, object]:
+    """Print what came of it."""
+    row = {
+        "what": name, "answers": dict(answers), "memory_mb": [round(before[0]), round(service.memory_mb())],
+        "open_files": [before[1], service.open_files()],
+    }  # fmt: skip
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def lost(answers: Answers) -> int:
+    """Requests without a proper answer."""
+    return sum(count for answer, count in answers.items() if answer == "500" or answer.endswith(("Error", "Timeout")))
+
+
+def main() -> int:
+    """Command line: see ``--help``."""
+    parser = argparse.ArgumentParser(description="Send the service what it should endure; print what came of it.")
+    parser.add_argument("--files", type=int, default=3000, help="damaged files")
+    parser.add_argument("--seconds", type=float, default=60, help="of overload, and again while workers are killed")
+    arguments = parser.parse_args()
+    failures = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder, uploads = Path(name), Path(name) / "uploads"
+        uploads.mkdir()
+        with served(LIPSYNC_TEMP_DIR=uploads, LIPSYNC_MAX_WAITING=CLIENTS) as service:
+            before = service.memory_mb(), service.open_files()
+            answers = asyncio.run(fuzz(service, folder, arguments.files))
+            report("damaged files", service, before, answers)
+            failures += lost(answers) + answers["503"] + len(list(uploads.iterdir()))
+        video = folder / "talk.mp4"
+        make_sample(video, seconds=3, size=(256, 304))
+        with served(LIPSYNC_TEMP_DIR=uploads, LIPSYNC_MAX_CONCURRENT=2, LIPSYNC_MAX_WAITING=CAPACITY - 2) as service:
+            for killing in (False, True):
+                before = service.memory_mb(), service.open_files()
+                answers, health_ms = asyncio.run(overload(service, video.read_bytes(), arguments.seconds, killing))
+                report("overload, workers killed" if killing else "overload", service, before, answers)
+                p50, p99 = np.percentile(health_ms, [50, 99])
+                print(f"health: p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {max(health_ms):.1f} ms")
+                failures += lost(answers) + len(list(uploads.iterdir()))
+    print("nothing was lost" if not failures else f"{failures} failures")
+    return min(failures, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
