@@ -63,7 +63,7 @@ evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model car
 	$(BIN)/python -m model.training.evaluate $(FROM)
 
 bench: $(INSTALLED)  ## measure what an analysis costs
-	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python -m scripts.benchmark
 
 soak: $(INSTALLED)  ## send the service what it should endure, for some minutes
 	$(BIN)/python -m scripts.soak
