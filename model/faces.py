@@ -3,7 +3,7 @@
 Faces are detected by BlazeFace (Bazarevsky et al. 2019; the full-range model, which finds small faces too,
 then the short-range one) now and then and after a cut. Between, each known face is followed by a Face Mesh
 of its own (Kartynnik et al. 2019, 468 landmarks) that sees only the surroundings of that face: the cost of
-a frame is that of its faces, not of its size. Every third frame is looked at; in those between, a face is on a
+a frame is that of its faces, not of its size. Every other frame is looked at; in the one between, a face is on a
 straight way from one place to the other.
 """
 
@@ -24,11 +24,11 @@ INNER_LIP_TOP, INNER_LIP_BOTTOM = 13, 14
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185) + (
     78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)  # fmt: skip
 
-LOOK_EVERY = 3
+LOOK_EVERY = 2
 """Frames from one that is looked at to the next."""
 
-SEARCH_EVERY = 8
-SEARCH_EVERY_WITHOUT_FACE = 1
+SEARCH_EVERY = 12
+SEARCH_EVERY_WITHOUT_FACE = 2
 """Looks between two searches for faces that are not followed yet."""
 
 REGION = 2.0

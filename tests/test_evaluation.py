@@ -21,6 +21,7 @@ from model.training.statistics import (
     Figure,
     auc_loss_over_identities,
     balanced_accuracy_over_identities,
+    calibration_error_by_chance,
     calibration_error_over_identities,
     even_odds,
     reliability,
@@ -61,6 +62,8 @@ def test_calibration_error_is_zero_when_probabilities_are_true_and_large_when_th
     real = {who: [0.25] * 3 + [0.75] for who in PEOPLE}
     assert calibration_error_over_identities(fakes, real).value == pytest.approx(0, abs=1e-9)
     assert calibration_error_over_identities(real, fakes).value == pytest.approx(0.5)
+    few, many = ({str(k): [k % 10 / 10] for k in range(count)} for count in (20, 2000))
+    assert calibration_error_by_chance(few, few).value > 3 * calibration_error_by_chance(many, many).value > 0
     sure = calibration_error_over_identities({who: [0.9] for who in PEOPLE}, {who: [0.1] for who in PEOPLE})
     assert sure.value == pytest.approx(0.1) and sure.low <= sure.value <= sure.high
 

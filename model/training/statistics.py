@@ -107,6 +107,23 @@ def calibration_error(probability: np.ndarray, truth: np.ndarray, weight: np.nda
     return float(np.average(np.abs(said - seen), weights=whole))
 
 
+def calibration_error_by_chance(positive: Scores, negative: Scores) -> Figure:
+    """The same, were every probability exactly true: what so few people make of no error at all.
+
+    Whether a person is fake is drawn anew, with their clips' own probabilities; the interval is over such draws.
+    """
+    rng = np.random.default_rng(0)
+    probability, _, weight = even_odds(positive, negative)
+    clips = [len(scores) for side in (positive, negative) for scores in side.values()]
+    person = np.repeat(np.arange(len(clips)), clips)
+    draws = [
+        calibration_error(probability, rng.random(person.max() + 1)[person] < probability, weight)
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Figure(float(np.mean(draws)), float(low), float(high), len(set(positive) | set(negative)))
+
+
 def calibration_error_over_identities(positive: Scores, negative: Scores) -> Figure:
     """Expected calibration error at even odds, see `even_odds`; few people make it larger than it is."""
     sides = (positive, negative)

@@ -18,6 +18,7 @@ from model.training.scores import (
 )
 from model.training.statistics import (
     Figure,
+    calibration_error_by_chance,
     calibration_error_over_identities,
     mean_over_identities,
     stratified_auc_over_identities,
@@ -106,6 +107,9 @@ def calibration(report: Report, fakes: Mapping[str, Sequence[float]], real: Mapp
     figure = calibration_error_over_identities(fakes, real)
     title = "Calibration error of the fake probability at even odds (generated, left out of training, and real)"
     report.target(title, figure, CALIBRATION_GOAL, at_most=True)
+    report.add("Calibration", "as measured", "calibration error", figure)
+    chance = calibration_error_by_chance(fakes, real)
+    report.add("Calibration", "were every probability true, by chance", "calibration error", chance)
 
 
 def ablation(report: Report, detector: Detector, clips: Sequence[EmbeddedClip], left_out: Sequence[LeftOut]) -> None:
