@@ -25,7 +25,7 @@ START_S = 60.0
 """How long a worker may take to start."""
 
 _context = get_context("forkserver")
-_context.set_forkserver_preload(["app.worker"])
+_context.set_forkserver_preload(["app.worker", "app.main"])  # the latter because workers import the main module
 
 
 class WorkerDied(Exception):
