@@ -59,7 +59,7 @@ train: $(INSTALLED)  ## train all detectors and fit the verdict on DATA; run aga
 
 evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model card
 	@test -n "$(DATA)" || { echo "Say where the clips are: make evaluate DATA=folder"; exit 1; }
-	$(BIN)/python -m model.training.robustness $(FROM)
+	$(BIN)/python -m model.training.robustness --data $(DATA)
 	$(BIN)/python -m model.training.evaluate $(FROM)
 
 bench: $(INSTALLED)  ## measure what an analysis costs
