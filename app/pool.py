@@ -113,16 +113,15 @@ class Worker:
 class Pool:
     """So many workers, always; whoever dies is replaced. Use it from the event loop's thread."""
 
-    def __init__(self, detector: Detector, run: Run, settings: Settings) -> None:
+    def __init__(self, detector: Detector, settings: Settings) -> None:
         self._setup = Setup(
             detector.info, detector.rule, detector.scale, settings.max_memory_mb << 20, settings.max_cpu_s
         )
-        self._engine = BatchingEngine(run, settings.batch_most, settings.batch_wait_ms / 1000)
+        self._engine = BatchingEngine(detector.run, settings.batch_most, settings.batch_wait_ms / 1000)
         self._limits = settings.limits
         self._turns, self._threads = (CapacityLimiter(settings.max_concurrent) for _ in range(2))
         self._idle = [Worker(self._setup) for _ in range(settings.max_concurrent)]
         self.info: DetectorInfo = detector.info
-        self.replaced = 0
 
     def wait_until_ready(self) -> None:
         """Block until one worker is. Raises WorkerDied."""
@@ -166,7 +165,7 @@ class Pool:
 
     def _successor(self, worker: Worker) -> Worker:
         worker.kill()
-        self.replaced += 1
+        log.info("a worker is replaced")
         return Worker(self._setup)
 
 
@@ -177,6 +176,6 @@ def open_pool(settings: Settings) -> Pool:
     """Load the detector and start the workers. Blocks until they can work."""
     forkserver.ensure_running()  # it imports what workers need meanwhile
     detector = load_detector(settings.device)
-    pool = Pool(detector, detector.run, settings)
+    pool = Pool(detector, settings)
     pool.wait_until_ready()
     return pool
