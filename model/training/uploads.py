@@ -19,7 +19,7 @@ from model.training.prepare import in_processes, is_prepared, prepare_into
 from model.training.reencode import Encoding, reencode_in_turn
 
 WAYS = (
-    (Encoding(crf=23),),
+    (Encoding(crf=23, audio_kbps=16),),
     (Encoding(crf=28, height=480),),
     (Encoding(crf=35),),
     (Encoding(crf=26, height=540), Encoding(crf=31, height=360)),
