@@ -9,12 +9,14 @@ from model.crops import FACE_EVERY, FACE_SIZE, follow_mouths
 from model.faces import FaceFinder
 from model.media import Frame
 from model.sample import TalkingFace, portrait
+from model.training.autoencoder import KINDS, train, with_autoencoded
 from model.training.clips import Clip
 from model.training.generated import MOUTH, with_generated_mouths
 from model.training.generator import MouthGenerator
 from model.training.prepare import PreparedFaces
 from model.training.pseudo_fakes import (
     Moment,
+    autoencoded,
     changed,
     degrade,
     from_another_moment,
@@ -27,6 +29,7 @@ from model.training.pseudo_fakes import (
     talking_still,
 )
 from model.training.train_content import TWINS, Batches, FaceSampler, load_trunk, to_tensor
+from model.weights import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,20 @@ def test_generated_mouths_change_nothing_but_the_mouth(faces, tmp_path):
     assert changes[MOUTH].mean() > 5
     changes[MOUTH] = 0
     assert changes.max() == 0
+
+
+def test_a_face_that_went_through_an_autoencoder_is_a_pseudo_fake(faces, tmp_path):
+    for kind in KINDS:
+        autoencoder = train(kind, [faces], minutes=0.001)
+        assert autoencoder(to_tensor([faces.pixels[0]])[0]).shape == (2, 3, FACE_SIZE, FACE_SIZE)
+        save_weights(autoencoder, tmp_path / f"autoencoder_{kind.enlarge}.safetensors")
+    (coded,) = with_autoencoded([faces], tmp_path, seed=0)
+    assert coded.coded.shape == faces.pixels.shape and coded.coded.dtype == np.uint8
+    assert difference(coded.coded[0], faces.pixels[0]).mean() > 1
+    moment, rng = Moment(faces.pixels[0], faces.landmarks[0], coded=coded.coded[0]), np.random.default_rng(0)
+    fakes = [autoencoded(moment, rng) for _ in range(12)]
+    assert any(np.array_equal(fake, moment.coded) for fake in fakes)
+    assert any((difference(fake, moment.pixels) == 0).mean() > 0.2 for fake in fakes)
 
 
 def test_pixels_become_numbers_in_order(faces):
