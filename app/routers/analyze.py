@@ -5,7 +5,7 @@ import logging
 from fastapi import APIRouter, Request
 
 from app.logs import REQUEST_ID
-from app.middleware import REQUEST_ID_HEADER, SANE_REQUEST_ID
+from app.middleware import REQUEST_ID_HEADER
 from app.problems import documented
 from app.schemas import AnalysisResponse, Parameters
 from app.service import Service
@@ -64,8 +64,9 @@ FORM = {
             {
                 "name": REQUEST_ID_HEADER,
                 "in": "header",
-                "description": "Your name for this request; a random one is given to it otherwise.",
-                "schema": {"type": "string", "pattern": f"^{SANE_REQUEST_ID.pattern}$"},
+                "description": "Your name for this request, of up to 64 letters, digits, dots, dashes and underscores; "
+                "else it is given a random one.",
+                "schema": {"type": "string"},
             }
         ],
     },
