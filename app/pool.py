@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 START_S = 60.0
 """How long a worker may take to start."""
 
+MOST_JOBS = 100
+"""After so many a worker is replaced: decoders lose a little memory on damaged files."""
+
 _context = get_context("forkserver")
 _context.set_forkserver_preload(["app.worker", "app.main"])  # the latter because workers import the main module
 
@@ -49,11 +52,17 @@ class Worker:
         self._process.start()
         theirs.close()
         self._ready = self._talking = False
+        self._jobs = 0
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process.is_alive()
+
+    @property
+    def tired(self) -> bool:
+        """Whether it has done its share."""
+        return self._jobs >= MOST_JOBS
 
     def wait_until_ready(self) -> None:
         """Block. Raises WorkerDied if the worker does not start."""
@@ -67,6 +76,7 @@ class Worker:
         Raises MediaError, Exhausted, JobFailed, WorkerDied.
         """
         self._talking = True
+        self._jobs += 1
         try:
             self.wait_until_ready()
             self._say(job)
@@ -154,7 +164,7 @@ class Pool:
                 log.error("%s", error)
                 raise Problem("decoder_crashed") from error
             finally:
-                self._idle.append(self._successor(worker) if harmed else worker)
+                self._idle.append(self._successor(worker) if harmed or worker.tired else worker)
             return analysis
 
     def close(self) -> None:
