@@ -157,8 +157,8 @@ class Detector:
 
     def rendered(self, faces: np.ndarray) -> np.ndarray:
         """How rendered faces (N, 2, 160, 160, 3) uint8 look: (N,) logits, see `ContentDetector`."""
-        parts = [faces[i : i + BATCH_FACES] for i in range(0, len(faces), BATCH_FACES)]
-        return np.concatenate([np.zeros(0, np.float32), *(self.run("faces", part) for part in parts)])
+        parts = [self.look_at(faces[i : i + BATCH_FACES]) for i in range(0, len(faces), BATCH_FACES)]
+        return np.concatenate([np.zeros(0, np.float32), *(part.result() for part in parts)])
 
     def settle(self) -> None:
         """Wait until nothing that was begun is under way, as after an analysis that failed."""

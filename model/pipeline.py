@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from model.audio import equal_chunks
-from model.crops import FACE_SIZE, MouthCrop, follow_mouths
+from model.crops import MouthCrop, follow_mouths
 from model.engine import BATCH_FACES, Detector
 from model.faces import FaceFinder
 from model.media import GRID_FPS, SAMPLES_PER_FRAME, Limits, MediaFile, StreamInfo
@@ -184,8 +184,7 @@ class _Followed:
         return SeenFace((left, top, right - left, bottom - top), evidence)
 
     def _look(self) -> None:
-        shape = (-1, 2, FACE_SIZE, FACE_SIZE, 3)
-        self._rendered.append(self._detector.look_at(np.array(self._faces, np.uint8).reshape(shape)))
+        self._rendered.append(self._detector.look_at(np.stack(self._faces)))
         self._faces = []
 
     def _append(self, crop: MouthCrop, visible: bool) -> None:

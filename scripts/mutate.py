@@ -35,12 +35,12 @@ def _truncate(content: bytes, _: Sequence[bytes], rng: np.random.Generator) -> b
 
 
 def _cut_out(content: bytes, _: Sequence[bytes], rng: np.random.Generator) -> bytes:
-    start, end = sorted(rng.integers(0, len(content) + 1, 2))
+    start, end = _span(content, rng)
     return content[:start] + content[end:]
 
 
 def _repeat(content: bytes, _: Sequence[bytes], rng: np.random.Generator) -> bytes:
-    start, end = sorted(rng.integers(0, len(content) + 1, 2))
+    start, end = _span(content, rng)
     return content[:end] + content[start:]
 
 
@@ -50,7 +50,7 @@ def _splice(content: bytes, seeds: Sequence[bytes], rng: np.random.Generator) ->
 
 
 def _overwrite(content: bytes, _: Sequence[bytes], rng: np.random.Generator) -> bytes:
-    start, end = sorted(rng.integers(0, len(content) + 1, 2))
+    start, end = _span(content, rng)
     filling = rng.integers(256, size=1, dtype=np.uint8).tobytes() * (end - start)
     return content[:start] + (filling if rng.random() < 0.5 else rng.bytes(end - start)) + content[end:]
 
@@ -61,6 +61,10 @@ def _extreme_number(content: bytes, _: Sequence[bytes], rng: np.random.Generator
     at = int(rng.integers(max(1, len(content) - HEADER_BYTES), len(content) + 1)) if rng.random() < 0.5 else 0
     at = at or int(rng.integers(0, min(HEADER_BYTES, len(content)) + 1))
     return content[:at] + piece + content[at + size :]
+
+
+def _span(content: bytes, rng: np.random.Generator) -> list[int]:
+    return sorted(rng.integers(0, len(content) + 1, 2))
 
 
 DAMAGES = (_flip, _truncate, _cut_out, _repeat, _splice, _overwrite, _extreme_number)

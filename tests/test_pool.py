@@ -4,8 +4,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +21,7 @@ from app.main import create_app
 from app.settings import Settings
 from model.engine import Detector, load_detector
 from model.sample import make_sample
-
-ROOT = Path(__file__).parent.parent
+from scripts.served import served
 
 
 @pytest.fixture(scope="module")
@@ -111,43 +108,23 @@ def test_what_one_video_may_take_is_limited(tmp_path: Path, long_video: Path, pl
 
 
 def test_killing_the_server_leaves_nothing_behind(tmp_path: Path, long_video: Path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "HOST": "127.0.0.1", "PORT": str(port), "LIPSYNC_TEMP_DIR": str(tmp_path)}
-    server = subprocess.Popen([sys.executable, "-m", "app"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-
-    def ready() -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    wait_for(ready, seconds=60)
-    family = descendants(server.pid)
-    assert len(family) >= 2
-    with ThreadPoolExecutor() as pool:
-        lost = pool.submit(
-            httpx.post, f"http://127.0.0.1:{port}/v1/analyze", files={"file": long_video.read_bytes()}, timeout=60
-        )
+    with served(LIPSYNC_TEMP_DIR=tmp_path) as server, ThreadPoolExecutor() as pool:
+        family = server.family()
+        assert len(family) >= 3
+        lost = pool.submit(httpx.post, f"{server.url}/v1/analyze", files={"file": long_video.read_bytes()}, timeout=60)
         time.sleep(1)
-        server.send_signal(signal.SIGKILL)
-        server.wait()
+        os.kill(server.pid, signal.SIGKILL)
         assert isinstance(lost.exception(), httpx.TransportError)
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() and not is_zombie(pid) for pid in family), seconds=20)
-    assert not list(tmp_path.iterdir())
+        wait_for(lambda: all(has_ended(pid) for pid in family), seconds=20)
+        assert not list(tmp_path.iterdir())
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes that a process started, and those that they did."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return [*children, *(further for child in children for further in descendants(child))]
-
-
-def is_zombie(pid: int) -> bool:
-    """Whether a process has ended and nobody has asked how."""
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] == "Z"
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or nobody has yet asked how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 # --------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.training.clips import list_clips, split_clips
-from model.training.generator import conv
+from model.training.generator import PICTURES_AT_ONCE, as_pictures, as_pixels, conv
 from model.training.prepare import PreparedFaces, load_faces
 from model.training.train import learning_rate
 from model.weights import load_weights, save_weights
@@ -37,7 +37,6 @@ WIDTHS = (24, 48, 96)
 FACES_PER_STEP = 8
 PEAK_RATE = 2e-3
 EDGE_WEIGHT = 2.0
-PICTURES_AT_ONCE = 32
 
 
 class FaceAutoencoder(nn.Module):
@@ -79,7 +78,7 @@ def train(kind: Kind, faces: Sequence[PreparedFaces], minutes: float) -> FaceAut
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(spent / minutes, PEAK_RATE)
         chosen = [faces[index] for index in rng.integers(len(faces), size=FACES_PER_STEP)]
-        pictures = _as_tensor(np.stack([one.pixels[rng.integers(len(one.at)), rng.integers(2)] for one in chosen]))
+        pictures = as_pictures(np.stack([one.pixels[rng.integers(len(one.at)), rng.integers(2)] for one in chosen]))
         error = autoencoder(pictures) - pictures
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         errors.append(error.abs().mean().item())
@@ -109,18 +108,10 @@ def _file(folder: Path, kind: Kind) -> Path:
 
 
 def _coded(pairs: np.ndarray, autoencoder: FaceAutoencoder) -> np.ndarray:
-    pictures = pairs.reshape(-1, *pairs.shape[2:])
+    pictures = as_pictures(pairs.reshape(-1, *pairs.shape[2:]))
     with torch.inference_mode():
-        coded = torch.cat([autoencoder(_as_tensor(some)) for some in np.array_split(pictures, _parts(pictures))])
-    return (coded * 255).round().byte().permute(0, 2, 3, 1).numpy().reshape(pairs.shape)
-
-
-def _parts(pictures: np.ndarray) -> int:
-    return -(-len(pictures) // PICTURES_AT_ONCE)
-
-
-def _as_tensor(pictures: np.ndarray) -> Tensor:
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        coded = torch.cat([autoencoder(some) for some in pictures.split(PICTURES_AT_ONCE)])
+    return as_pixels(coded).reshape(pairs.shape)
 
 
 if __name__ == "__main__":

@@ -154,8 +154,8 @@ def rerender_mouths(
     Puts ``generator`` in eval mode.
     """
     device = next(generator.parameters()).device
-    pictures = _as_pictures(mouths).to(device)
-    shown = _as_pictures(reference[None]).to(device)
+    pictures = as_pictures(mouths).to(device)
+    shown = as_pictures(reference[None]).to(device)
     heard = torch.from_numpy(voice).to(device)
     generator.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
@@ -163,7 +163,7 @@ def rerender_mouths(
             generator(with_hole(some), shown.expand_as(some), words)
             for some, words in zip(pictures.split(PICTURES_AT_ONCE), heard.split(PICTURES_AT_ONCE))
         ])  # fmt: skip
-    return (painted * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return as_pixels(painted)
 
 
 def voice_of(detector: LipSyncDetector, clip: PreparedClip) -> Tensor:
@@ -234,8 +234,14 @@ def _stacked(cuts: Sequence[Stretches]) -> Stretches:
     return Stretches(*(torch.stack([getattr(cut, name) for cut in cuts]) for name in Stretches.__slots__))
 
 
-def _as_pictures(crops: np.ndarray) -> Tensor:
+def as_pictures(crops: np.ndarray) -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+
+
+def as_pixels(pictures: Tensor) -> np.ndarray:
+    """Back again."""
+    return (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 @dataclass(slots=True)
