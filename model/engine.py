@@ -1,7 +1,9 @@
 """The detector as it is served: weights loaded, TorchScript-compiled, warmed up, on one device."""
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +16,7 @@ from model.audio import SpeechActivity
 from model.content import ContentDetector
 from model.crops import CROP_SIZE, FACE_SIZE
 from model.detector import CONTEXT, EMBEDDING, MAX_OFFSET, LipSyncDetector
+from model.faces import FaceFinder
 from model.media import SAMPLES_PER_FRAME
 from model.verdict import UNFITTED, VerdictRule, load_rule
 from model.weights import digest, load_weights
@@ -142,6 +145,22 @@ class Detector:
         self.run = run
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="detector")
         self._speech = SpeechActivity()
+        self._finders: deque[FaceFinder] = deque()
+
+    @contextmanager
+    def face_finder(self, max_faces: int) -> Iterator[FaceFinder]:
+        """For one video; it is kept for the next one, unless the ``with`` body fails."""
+        try:
+            finder = self._finders.pop()
+        except IndexError:
+            finder = FaceFinder()
+        finder.max_faces = max_faces
+        try:
+            yield finder
+        except BaseException:
+            finder.close()
+            raise
+        self._finders.append(finder)
 
     def mouth_embedder(self) -> Embedder:
         """For crops, (96, 96, 3) uint8 each, of one face in successive frames."""

@@ -64,10 +64,13 @@ class Face:
 
 
 class FaceFinder:
-    """Finds up to ``max_faces`` faces in successive RGB frames, (H, W, 3) uint8. Close it when done."""
+    """Finds up to ``max_faces`` faces in successive RGB frames, (H, W, 3) uint8. Close it when done.
+
+    It may go on with another video, which begins with a cut; loading its models takes longer than a second of video.
+    """
 
     def __init__(self, max_faces: int = 4) -> None:
-        self._max_faces = max_faces
+        self.max_faces = max_faces
         self._detectors = [_detector(full_range=True), _detector(full_range=False)]
         self._idle: list[FaceMesh] = []
         self._followers: list[_Follower] = []
@@ -77,6 +80,10 @@ class FaceFinder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the models."""
         for part in (*self._detectors, *self._idle, *(follower.mesh for follower in self._followers)):
             part.close()
 
@@ -96,11 +103,11 @@ class FaceFinder:
     def _search(self, rgb: np.ndarray, known: list[Face]) -> list[Face]:
         found: list[Face] = []
         for box in self._detect(rgb):
-            if len(self._followers) >= self._max_faces:
+            if len(self._followers) >= self.max_faces:
                 break
             if any(_holds_centre(face.box, box) for face in known + found):
                 continue
-            follower = _Follower(self._idle.pop() if self._idle else _mesh(), box)
+            follower = _Follower(self._idle_mesh() or _mesh(), box)
             face = follower.follow(rgb)
             if face is None or any(_holds_centre(other.box, face.box) for other in known + found):
                 self._idle.append(follower.mesh)
@@ -118,6 +125,13 @@ class FaceFinder:
                 boxes = [np.array([r.xmin, r.ymin, r.xmin + r.width, r.ymin + r.height]) * size for r in relative]
                 return sorted(boxes, key=lambda box: -float((box[2:] - box[:2]).prod()))
         return []
+
+    def _idle_mesh(self) -> FaceMesh | None:
+        if not self._idle:
+            return None
+        mesh = self._idle.pop()
+        mesh.reset()
+        return mesh
 
     def _release(self, followers: list["_Follower"]) -> None:
         self._idle += [follower.mesh for follower in followers]
@@ -150,11 +164,11 @@ class _Follower:
         drift = np.abs((box[:2] + box[2:]) / 2 - self._corner - self._side / 2).max()
         if drift > 0.2 * self._side or not 0.33 < size / self._side < 0.67:
             self._place(box)
+            self.mesh.reset()
 
     def _place(self, box: np.ndarray) -> None:
         self._side = max(32, round(REGION * float((box[2:] - box[:2]).max())))
         self._corner = (box[:2] + box[2:]) / 2 - self._side / 2
-        self.mesh.reset()
 
 
 @dataclass(slots=True)
@@ -172,21 +186,21 @@ FacesNow = tuple[Frame, dict[int, Face | None]]
 class FaceTracker:
     """Gives the faces of successive frames lasting ids.
 
-    A track ends at a cut, or when its face is away for more than ``MAX_GAP`` frames.
+    A track ends at a cut, which the first frame is too, or when its face is away for more than ``MAX_GAP`` frames.
     """
 
     finder: FaceFinder
     _open: list[_OpenTrack] = field(default_factory=list)
     _next_id: int = 0
     _thumbnail: np.ndarray | None = None
-    _looked_at: int | None = None
+    _looked_at: int = 0
     _before: dict[int, Face | None] = field(default_factory=dict)
     _between: list[Frame] = field(default_factory=list)
 
     def push(self, frame: Frame) -> list[FacesNow]:
         """Add the next frame; frames come out in order, as soon as their faces are known."""
         cut = self._is_cut(frame.rgb)
-        if not cut and self._looked_at is not None and frame.index - self._looked_at < LOOK_EVERY:
+        if not cut and frame.index - self._looked_at < LOOK_EVERY:
             self._between.append(frame)
             return []
         now = self._look(frame, cut)
@@ -222,7 +236,7 @@ class FaceTracker:
         step = max(1, min(rgb.shape[:2]) // 72)
         small = cv2.resize(rgb[::step, ::step], (32, 18), interpolation=cv2.INTER_AREA).mean(2)
         before, self._thumbnail = self._thumbnail, small
-        return before is not None and float(np.abs(small - before).mean()) > CUT_DIFFERENCE
+        return before is None or float(np.abs(small - before).mean()) > CUT_DIFFERENCE
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,7 +16,6 @@ import numpy as np
 from model.audio import equal_chunks
 from model.crops import MouthCrop, follow_mouths
 from model.engine import BATCH_FACES, Detector
-from model.faces import FaceFinder
 from model.media import GRID_FPS, SAMPLES_PER_FRAME, Limits, MediaFile, StreamInfo
 from model.motion import MotionMeter
 from model.results import Analysis, Media, Reason, Sync, Timing, Track, Verdict, Window
@@ -119,7 +118,7 @@ def watch(media: MediaFile, detector: Detector, max_faces: int, heard: Heard, cl
     """
     seen: list[SeenFace] = []
     followed: dict[int, _Followed] = defaultdict(lambda: _Followed(detector))
-    with FaceFinder(max_faces) as finder:
+    with detector.face_finder(max_faces) as finder:
         for now in clock.each("faces", follow_mouths(clock.each("media", media.frames()), finder)):
             with clock.measure("detector"):
                 for track_id, crops in now.ready.items():
