@@ -65,7 +65,9 @@ def work(connection: Connection, setup: Setup) -> None:
     try:
         connection.send(("ready", None))
         while True:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             job = connection.recv()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may be sent to all processes of a service that drains
             _allow_cpu(setup.max_cpu_s)
             connection.send(_outcome(job, detector, setup.max_memory_bytes))
     except (EOFError, ConnectionError):
