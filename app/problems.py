@@ -70,6 +70,9 @@ KINDS = {
         500, "Internal error", "The service failed; its log has the cause, under this request's id."
     ),
     "busy": Kind(503, "Busy", "As many videos are waiting as the service accepts. Try again later.", 10),
+    "storage_full": Kind(
+        503, "Storage full", "The service has no room left for uploads. Try again later, or send a smaller file.", 30
+    ),
     "starting": Kind(503, "Starting", "The detector is being loaded. Try again in a moment.", 3),
     "load_failed": Kind(503, "Out of order", "The detector could not be loaded; the log has the cause.", 60),
     "deadline_exceeded": Kind(

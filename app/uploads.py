@@ -4,6 +4,8 @@ The file's bytes go straight from the socket to disk: frameworks' form parsers w
 at the size afterwards. File names are never looked at.
 """
 
+import errno
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,10 +23,15 @@ from app.problems import Problem
 from app.schemas import Parameters
 from app.settings import MIB, Settings
 
+log = logging.getLogger(__name__)
+
 FILE_FIELD = "file"
 MAX_FIELD_BYTES = 64
 MAX_FORM_BYTES = 1 << 16
 """How much larger than its file a form may be."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The file system, what the user may take of it, or what one file may take is full."""
 
 WRITE_BYTES = 1 << 20
 """How much is gathered before a thread writes it."""
@@ -48,7 +55,7 @@ async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[
     form = _Form(_boundary(request), settings.max_upload_mb)
     if int(request.headers.get("content-length", 0)) > settings.max_upload_bytes + MAX_FORM_BYTES:
         raise _too_large(settings.max_upload_mb)
-    with TemporaryFile(dir=settings.temp_dir) as opened:
+    with TemporaryFile(dir=settings.temp_dir, buffering=0) as opened:
         file = wrap_file(opened)
         try:
             with fail_after(settings.upload_idle_s) as patience:
@@ -60,14 +67,22 @@ async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[
             waited = f"No byte of the body came for {settings.upload_idle_s:g} s. Send the request again."
             raise Problem("upload_stalled", waited) from None
         await _write(form, file, 1)
-        await file.flush()
         yield Upload(f"/proc/{os.getpid()}/fd/{opened.fileno()}", form.finish())
 
 
 async def _write(form: "_Form", file: AsyncFile[bytes], at_least: int) -> None:
-    if len(form.unwritten) >= at_least:
-        await file.write(form.unwritten)
-        form.unwritten = bytearray()
+    if len(form.unwritten) < at_least:
+        return
+    unwritten = memoryview(form.unwritten)
+    try:
+        while unwritten:
+            unwritten = unwritten[await file.write(unwritten) :]
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        log.error("an upload does not fit into the temporary directory: %s", error)
+        raise Problem("storage_full") from error
+    form.unwritten = bytearray()
 
 
 def _boundary(request: Request) -> bytes:

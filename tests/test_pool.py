@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import time
@@ -14,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from conftest import Live, running, wait_for
+from conftest import Live, open_files, running, wait_for
 
 from app.batching import BatchingEngine
 from app.main import create_app
@@ -117,6 +118,37 @@ def test_killing_the_server_leaves_nothing_behind(tmp_path: Path, long_video: Pa
         assert isinstance(lost.exception(), httpx.TransportError)
         wait_for(lambda: all(has_ended(pid) for pid in family), seconds=20)
         assert not list(tmp_path.iterdir())
+
+
+def test_an_upload_for_which_there_is_no_room_is_a_problem_of_its_own(tmp_path: Path, plain_video: Path):
+    with served(LIPSYNC_TEMP_DIR=tmp_path) as server:
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        answers = [
+            httpx.post(f"{server.url}/v1/analyze", files={"file": content}, timeout=60)
+            for content in (bytes(3 << 20), plain_video.read_bytes())
+        ]
+        assert code(answers[0]) == (503, "storage_full")
+        assert int(answers[0].headers["Retry-After"]) > 0
+        assert answers[1].status_code == 200
+        assert not open_files(tmp_path, server.pid)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_accepted_is_answered_when_all_processes_are_told_to_stop(tmp_path: Path, long_video: Path):
+    """As systemd does, and a terminal that is closed."""
+    settings = {"LIPSYNC_TEMP_DIR": tmp_path, "LIPSYNC_MAX_CONCURRENT": 1, "LIPSYNC_GRACE_S": 60}
+    with served(**settings) as server, ThreadPoolExecutor() as pool:
+        video = long_video.read_bytes()
+        accepted = [
+            pool.submit(httpx.post, f"{server.url}/v1/analyze", files={"file": video}, timeout=60) for _ in range(2)
+        ]
+        wait_for(lambda: len(open_files(tmp_path, server.pid)) == 2)
+        time.sleep(1)
+        os.killpg(server.pid, signal.SIGTERM)
+        assert [one.result().status_code for one in accepted] == [200, 200]
+        assert server.process.wait(20) == 0
+        wait_for(lambda: all(has_ended(pid) for pid in server.family()))
+    assert not list(tmp_path.iterdir())
 
 
 def has_ended(pid: int) -> bool:

@@ -53,6 +53,7 @@ FORM = {
         "media_error",
         "invalid_parameter",
         "busy",
+        "storage_full",
         "starting",
         "load_failed",
         "draining",
