@@ -27,6 +27,8 @@ START_S = 60.0
 MOST_JOBS = 100
 """After so many a worker is replaced: decoders lose a little memory on damaged files."""
 
+BATCH_ON_GPU = 8
+
 _context = get_context("forkserver")
 _context.set_forkserver_preload(["app.worker", "app.main"])  # the latter because workers import the main module
 
@@ -127,7 +129,8 @@ class Pool:
         self._setup = Setup(
             detector.info, detector.rule, detector.scale, settings.max_memory_mb << 20, settings.max_cpu_s
         )
-        self._engine = BatchingEngine(detector.run, settings.batch_most, settings.batch_wait_ms / 1000)
+        most = settings.batch_most or (1 if detector.info.device == "cpu" else BATCH_ON_GPU)
+        self._engine = BatchingEngine(detector.run, most, settings.batch_wait_ms / 1000)
         self._limits = settings.limits
         self._turns, self._threads = (CapacityLimiter(settings.max_concurrent) for _ in range(2))
         self._idle = [Worker(self._setup) for _ in range(settings.max_concurrent)]

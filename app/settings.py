@@ -61,8 +61,11 @@ class Settings(BaseSettings):
     max_memory_mb: int = Field(
         2048, ge=512, description="Memory that one worker process may take, in MiB; each holds one video at a time."
     )
-    batch_most: int = Field(
-        8, ge=1, description="Pieces of different videos, some seconds each, that the device computes at once, at most."
+    batch_most: int | None = Field(
+        None,
+        ge=1,
+        description="Pieces of different videos, some seconds each, that the device computes at once, at most; 8 on "
+        "CUDA and 1 on the CPU, where more do not fit into its caches and take longer, if unset.",
     )
     batch_wait_ms: float = Field(
         2, ge=0, allow_inf_nan=False, description="Milliseconds that such a piece waits for company."
