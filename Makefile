@@ -62,7 +62,8 @@ evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model car
 	$(BIN)/python -m model.training.robustness --data $(DATA)
 	$(BIN)/python -m model.training.evaluate $(FROM)
 
-bench: $(INSTALLED)  ## measure what an analysis costs
+bench: $(INSTALLED)  ## measure what an analysis costs, and the service beside LitServe
+	$(PIP) install --no-deps litserve==0.2.19 pyzmq==27.3.0
 	$(BIN)/python -m scripts.benchmark
 
 soak: $(INSTALLED)  ## send the service what it should endure, for some minutes

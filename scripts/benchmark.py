@@ -1,31 +1,28 @@
 """What an analysis costs and what the service sustains: ``python -m scripts.benchmark [--long]``, or ``make bench``.
 
 On made videos: processor and wall time per second of video beside the floor (decoding alone; decoding and landmarks),
-by stage; start-up and memory; throughput and latency by number of clients; and what a short video waits for while a
-long one is analysed. Prints tables, and writes them to build/bench.json. ``--long`` adds 10 minutes of 1080p.
+by stage, at 360p and 1080p; what the networks embed by batch size (`scripts.device`); start-up, memory, throughput and
+latency by number of clients, beside LitServe (`scripts.throughput`). Prints tables, and writes them to
+build/bench.json. ``--long`` adds 10 minutes of 1080p.
 """
 
 import argparse
-import asyncio
 import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import av
-import httpx
-import numpy as np
 
+from model import load_detector
 from model.sample import make_sample
-from scripts.served import ROOT, Served, served
+from scripts.device import throughput
+from scripts.served import ROOT
+from scripts.throughput import CLIP_S, beside_the_peer, cpu_bound, sustained
 
 PAUSE_S = 0.1  # between repetitions, for what encoders write before time zero
-CLIENTS = (1, 4, 16, 64)
-CLIP_S = 3.0
-LEAST_REQUESTS = 16
+MOST_AT_ONCE = 32
 UPLOAD = {"crf": "28", "preset": "medium"}
 
 COST = """
@@ -108,12 +105,13 @@ def cost(video: Path, warm_up: Path) -> dict[str, object]:
     )
     found = json.loads(run.stdout.splitlines()[-1])
     floor = found["rows"]["decode and landmarks"]["cpu_s_per_s"]
+    print(f"{video.stem}, {found['length']:.0f} s, one face, torch on one thread, {bit_rate_kbs(video):.0f} kb/s")
     print(f"{'':24}{'CPU s per s':>12}{'wall s per s':>14}{'x real time':>13}{'x floor':>9}")
     for name, row in found["rows"].items():
         cpu, wall = row["cpu_s_per_s"], row["wall_s_per_s"]
         print(f"{name:24}{cpu:12.4f}{wall:14.4f}{1 / wall:13.1f}{cpu / floor:9.2f}")
     print("stages, wall s per s:", ", ".join(f"{name} {value:.4f}" for name, value in found["stages"].items()))
-    print(f"memory: peak {found['peak_mb']:.0f} MB, idle {found['idle_mb']:.0f} MB; {bit_rate_kbs(video):.0f} kb/s")
+    print(f"memory: peak {found['peak_mb']:.0f} MB, idle {found['idle_mb']:.0f} MB")
     return found
 
 
@@ -121,63 +119,6 @@ def bit_rate_kbs(video: Path) -> float:
     """Of all streams together."""
     with av.open(str(video)) as opened:
         return video.stat().st_size * 8e-3 / float(opened.duration / av.time_base)
-
-
-async def ask(client: httpx.AsyncClient, video: bytes) -> float:
-    """Seconds until the answer."""
-    began = time.perf_counter()
-    (await client.post("/v1/analyze", files={"file": video})).raise_for_status()
-    return time.perf_counter() - began
-
-
-async def load(service: Served, video: bytes, clients: int) -> dict[str, float]:
-    """Throughput and latency with so many clients, each asking again as soon as it is answered."""
-    each = -(-max(LEAST_REQUESTS, 2 * clients) // clients)
-
-    async def client_loop(client: httpx.AsyncClient) -> list[float]:
-        return [await ask(client, video) for _ in range(each)]
-
-    async with httpx.AsyncClient(base_url=service.url, timeout=600, limits=httpx.Limits()) as client:
-        began = time.perf_counter()
-        latencies = np.concatenate(await asyncio.gather(*(client_loop(client) for _ in range(clients))))
-        spent = time.perf_counter() - began
-    p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
-    per_s = clients * each / spent
-    return {
-        "clients": clients, "requests": clients * each, "videos_per_s": per_s, "x_real_time": per_s * CLIP_S,
-        "p50_s": p50, "p95_s": p95, "p99_s": p99, "memory_mb": service.memory_mb(),
-    }  # fmt: skip
-
-
-async def short_beside_long(service: Served, short: bytes, long: bytes) -> dict[str, float]:
-    """Latency of a short video alone, and while a long one is analysed."""
-    async with httpx.AsyncClient(base_url=service.url, timeout=600) as client:
-        alone = [await ask(client, short) for _ in range(5)]
-        under_way = asyncio.create_task(ask(client, long))
-        await asyncio.sleep(2)
-        beside = [await ask(client, short) for _ in range(5)]
-        if under_way.done():
-            raise RuntimeError("the long video was over too soon")
-        under_way.cancel()
-    return {"alone_s": float(np.median(alone)), "beside_a_long_one_s": float(np.median(beside))}
-
-
-def sustained(clip: Path, long: Path, clients: Sequence[int]) -> dict[str, object]:
-    """Start the service and measure it under load."""
-    with served(LIPSYNC_MAX_WAITING=max(clients)) as service:
-        found: dict[str, object] = {"ready_s": service.ready_s, "idle_mb": service.memory_mb()}
-        print(f"start to ready {service.ready_s:.1f} s; idle {found['idle_mb']:.0f} MB in all processes")
-        print(f"{'clients':>8}{'videos/s':>10}{'x real time':>13}{'p50 s':>8}{'p95 s':>8}{'p99 s':>8}{'MB':>7}")
-        found["load"] = []
-        for count in clients:
-            row = asyncio.run(load(service, clip.read_bytes(), count))
-            found["load"].append(row)
-            times = "".join(f"{row[name]:8.2f}" for name in ("p50_s", "p95_s", "p99_s"))
-            print(f"{count:8}{row['videos_per_s']:10.2f}{row['x_real_time']:13.1f}{times}{row['memory_mb']:7.0f}")
-        found["short"] = asyncio.run(short_beside_long(service, clip.read_bytes(), long.read_bytes()))
-        print(f"{CLIP_S:g} s alone {found['short']['alone_s']:.2f} s, beside a long one", end=" ")
-        print(f"{found['short']['beside_a_long_one_s']:.2f} s")
-    return found
 
 
 def main() -> None:
@@ -188,20 +129,23 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made, video, clip, long = (folder / f"{part}.mp4" for part in ("made", "360p", "clip", "long"))
-        make_sample(made, seconds=20, size=(640, 360))
-        as_uploaded(made, video)
-        make_sample(made, seconds=CLIP_S, size=(640, 360))
-        as_uploaded(made, clip)
+        video, clip, large, long, hour = (
+            folder / f"{part}.mp4" for part in ("360p", "clip", "1080p", "10 min of 360p", "10 min of 1080p")
+        )
+        for target, length_s, size in ((video, 20, (640, 360)), (clip, CLIP_S, (640, 360)), (large, 20, (1920, 1080))):
+            make_sample(folder / "made.mp4", seconds=length_s, size=size)
+            as_uploaded(folder / "made.mp4", target)
         repeat(video, long, 29)
-        print("20 s of 360p, one face, torch on one thread")
-        found = {"360p": cost(video, video), "service": sustained(clip, long, CLIENTS)}
+        found: dict[str, object] = {}
+        for name in (video, large):
+            found[name.stem] = cost(name, clip)
+        found["networks"] = throughput(load_detector(), MOST_AT_ONCE)
+        found["cpu_bound_videos_per_s"] = cpu_bound(clip)
+        found["service"] = sustained(clip, long)
+        found["litserve"] = beside_the_peer(clip)
         if arguments.long:
-            part, hour = folder / "part.mp4", folder / "1080p.mp4"
-            make_sample(part, seconds=20, size=(1920, 1080))
-            repeat(part, hour, 30)
-            print("600 s of 1080p, one face, torch on one thread")
-            found["1080p"] = cost(hour, video)
+            repeat(large, hour, 29)
+            found[hour.stem] = cost(hour, clip)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(found, indent=1))
 

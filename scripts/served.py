@@ -1,12 +1,13 @@
-"""The service in a process of its own, for scripts that measure it."""
+"""A server in a process of its own, for scripts that measure it."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,16 @@ START_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where it answers, its process id, and how long it took to get ready."""
+    """Where it answers, its process, and how long it took to get ready."""
 
     url: str
-    pid: int
+    process: subprocess.Popen[bytes]
     ready_s: float
+
+    @property
+    def pid(self) -> int:
+        """Of the server itself."""
+        return self.process.pid
 
     def family(self) -> list[int]:
         """Its process and all that come from it."""
@@ -40,27 +46,38 @@ class Served:
 @contextmanager
 def served(**settings: object) -> Iterator[Served]:
     """Start the service with ``settings``, environment variables; stop it in the end."""
+    with started([sys.executable, "-m", "app"], "/healthz", **settings) as service:
+        yield service
+
+
+@contextmanager
+def started(command: Sequence[str], ready: str, **settings: object) -> Iterator[Served]:
+    """Start a server, told its port by the environment, ``PORT``; wait until the path ``ready`` is 200."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"HOST": "127.0.0.1", "PORT": str(port)} | {k: str(v) for k, v in settings.items()}
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "app"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         url = f"http://127.0.0.1:{port}"
-        while not _ready(url):
+        while not _ready(url + ready):
             if time.perf_counter() - began > START_S or process.poll() is not None:
-                raise TimeoutError("the service did not get ready")
+                raise TimeoutError(f"{command} did not get ready")
             time.sleep(0.02)
-        yield Served(url, process.pid, time.perf_counter() - began)
+        yield Served(url, process, time.perf_counter() - began)
     finally:
         process.terminate()
         process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=2).status_code == 200
+        return httpx.get(url, timeout=2).status_code == 200
     except httpx.TransportError:
         return False
 
