@@ -7,8 +7,7 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
 COPY requirements.txt /src/
-RUN grep -vE '^(pytest|pluggy|iniconfig|httpx|httpcore|ruff)==' /src/requirements.txt > /src/runtime.txt \
- && pip install --no-deps -r /src/runtime.txt
+RUN pip install --no-deps -r /src/requirements.txt
 COPY scripts /src/scripts
 RUN python /src/scripts/repair_torchaudio.py \
  && pip uninstall --yes pip \

@@ -23,13 +23,13 @@ help:  ## list the commands
 
 setup: $(INSTALLED)  ## install everything into .venv
 
-$(INSTALLED): requirements.txt pyproject.toml scripts/repair_torchaudio.py
+$(INSTALLED): requirements.txt requirements-test.txt pyproject.toml scripts/repair_torchaudio.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
 		{ echo "Python 3.11 or 3.12 is needed; name one with PYTHON=..."; exit 1; }
 	@echo "Installing into .venv: once, a few minutes"
 	$(PYTHON) -m venv .venv
 	$(PIP) install torch==2.13.0
-	$(PIP) install --no-deps -r requirements.txt
+	$(PIP) install --no-deps -r requirements.txt -r requirements-test.txt
 	$(PIP) install setuptools wheel
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	$(BIN)/python scripts/repair_torchaudio.py

@@ -4,6 +4,9 @@
 """
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +49,17 @@ def test_bombs_are_defused(live: Live, tmp_path: Path):
         response = live.analyze(content)
         assert response.status_code in (200, 422), (name, response.text)
     assert live.get("/healthz").status_code == 200
+
+
+def test_the_service_does_what_its_document_says(live: Live, tmp_path: Path):
+    """Schemathesis makes requests out of the OpenAPI document, right ones and wrong ones.
+
+    It takes any bytes for a video, so that it can't say which requests ought to succeed.
+    """
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json", "--max-examples", "40",
+        "--exclude-checks", "positive_data_acceptance", "--seed", "1", "--no-color", "--generation-database", "none",
+    ]  # fmt: skip
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"[1-9]\d* generated, [1-9]\d* passed", run.stdout), run.stdout
