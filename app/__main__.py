@@ -3,6 +3,7 @@
 import logging
 import logging.config
 import os
+import resource
 import sys
 
 from pydantic import ValidationError
@@ -20,6 +21,8 @@ def main() -> None:
     except ValidationError as error:
         sys.exit(explain(error))
     logging.config.dictConfig(log_config(settings.log_level))
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each connection is one
     server = Server(create_app(settings))
     server.run()
     if server.cut_short:

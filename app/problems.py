@@ -36,7 +36,7 @@ KINDS = {
     "empty_file": Kind(400, "Empty file", "The file has no bytes."),
     "not_found": Kind(404, "Not found", "There is nothing at this address. See /docs."),
     "method_not_allowed": Kind(405, "Method not allowed", "This address does not take this method. See /docs."),
-    "upload_stalled": Kind(408, "Upload stalled", "No byte of the body came for 30 s. Send the request again."),
+    "upload_stalled": Kind(408, "Upload stalled", "No byte of the body came for 30 s. Send it again."),
     "upload_too_large": Kind(
         413, "Upload too large", "The video is larger than the limit of 512 MiB. Send a shorter part of it."
     ),

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     upload_idle_s: float = Field(
         30, gt=0, allow_inf_nan=False, description="Seconds without a byte after which an upload is given up."
     )
+    upload_s: float = Field(
+        900, gt=0, allow_inf_nan=False, description="Seconds that a whole upload may take, however steadily it comes."
+    )
     temp_dir: Annotated[DirectoryPath, AfterValidator(_writable)] = Field(
         default_factory=lambda: Path(tempfile.gettempdir()), description="Where uploads lie while they are analysed."
     )

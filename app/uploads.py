@@ -57,15 +57,17 @@ async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[
         raise _too_large(settings.max_upload_mb)
     with TemporaryFile(dir=settings.temp_dir, buffering=0) as opened:
         file = wrap_file(opened)
+        over = current_time() + settings.upload_s
         try:
-            with fail_after(settings.upload_idle_s) as patience:
+            with fail_after(min(settings.upload_idle_s, settings.upload_s)) as patience:
                 async for chunk in request.stream():
                     form.feed(chunk)
                     await _write(form, file, WRITE_BYTES)
-                    patience.deadline = current_time() + settings.upload_idle_s
+                    patience.deadline = min(current_time() + settings.upload_idle_s, over)
         except TimeoutError:
-            waited = f"No byte of the body came for {settings.upload_idle_s:g} s. Send the request again."
-            raise Problem("upload_stalled", waited) from None
+            idle = f"No byte of the body came for {settings.upload_idle_s:g} s."
+            slow = f"The body was not complete after {settings.upload_s:g} s."
+            raise Problem("upload_stalled", f"{slow if current_time() >= over else idle} Send it again.") from None
         await _write(form, file, 1)
         yield Upload(f"/proc/{os.getpid()}/fd/{opened.fileno()}", form.finish())
 

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -311,6 +312,16 @@ class Wire:
         finally:
             self._socket.settimeout(20)
 
+    def closed(self) -> bool:
+        """Whether the server has closed the connection; what it said before is thrown away."""
+        self._socket.setblocking(False)
+        try:
+            return not self._socket.recv(1 << 16)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
     def send_until_answered(self) -> None:
         """Write chunks until an answer begins to arrive, which must be before 64 MiB."""
         sent = 0
@@ -589,6 +600,39 @@ def test_an_upload_that_stalls_is_given_up(tmp_path: Path):
         assert "0.3 s" in assert_problem(wire.response(), 408, "upload_stalled")["detail"]
         wire.close()
         assert not live.uploads()
+
+
+def test_an_upload_that_never_ends_is_given_up(tmp_path: Path):
+    with stand_in(tmp_path, lambda *_: ANALYSIS, upload_s=0.5) as live:
+        wire = Wire(live.port)
+        wire.head(Content_Length=1000)
+        wire.send(FILE_HEAD)
+        while not wire.answered():
+            wire.send(b"v")
+            time.sleep(0.05)
+        assert "0.5 s" in assert_problem(wire.response(), 408, "upload_stalled")["detail"]
+        assert not live.uploads()
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b"GET /healthz HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nGET /h"]
+)
+def test_a_connection_without_a_whole_request_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes):
+    monkeypatch.setattr("app.server.HEAD_S", 0.5)
+    with stand_in(tmp_path, lambda *_: ANALYSIS) as live:
+        wire = Wire(live.port)
+        wire.send(begin)
+        wait_for(wire.closed, seconds=3)
+
+
+def test_a_request_with_an_endless_head_is_not_read(tmp_path: Path):
+    with stand_in(tmp_path, lambda *_: ANALYSIS) as live:
+        wire = Wire(live.port)
+        wire.send(b"GET /healthz HTTP/1.1\r\nX: ")
+        with pytest.raises(ConnectionError):
+            for _ in range(64):
+                wire.send(b"x" * MIB)
+        assert live.get("/healthz").status_code == 200
 
 
 def test_a_failure_stays_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture):
