@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing import forkserver, get_context
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 
 from app.batching import BatchingEngine
 from app.problems import Problem
@@ -148,7 +148,7 @@ class Pool:
         """
         async with self._turns:
             worker = self._idle.pop()
-            worker = worker if worker.alive else self._successor(worker)
+            worker = worker if worker.alive else await self._successor(worker)
             job, harmed = Job(path, options, self._limits), True
             try:
                 analysis = await to_thread.run_sync(
@@ -167,7 +167,7 @@ class Pool:
                 log.error("%s", error)
                 raise Problem("decoder_crashed") from error
             finally:
-                self._idle.append(self._successor(worker) if harmed or worker.tired else worker)
+                self._idle.append(await self._successor(worker) if harmed or worker.tired else worker)
             return analysis
 
     def close(self) -> None:
@@ -176,10 +176,19 @@ class Pool:
             worker.kill()
         self._engine.close()
 
-    def _successor(self, worker: Worker) -> Worker:
-        worker.kill()
+    async def _successor(self, worker: Worker) -> Worker:
+        """In a thread: on a busy machine it takes a while until one process has ended and another has begun.
+
+        Where the system lets no process begin, the dead worker comes back, to be replaced another time.
+        """
         log.info("a worker is replaced")
-        return Worker(self._setup)
+        with CancelScope(shield=True):
+            await to_thread.run_sync(worker.kill)
+            try:
+                return await to_thread.run_sync(Worker, self._setup)
+            except OSError:
+                log.exception("no worker could be started")
+                return worker
 
 
 Load = Callable[[Settings], Pool]

@@ -1,11 +1,13 @@
 """What the service endures: ``python -m scripts.soak [--files N] [--seconds S]``, or ``make soak``.
 
-Sends it damaged and hostile files, ten times as many videos as it can take, and kills its workers meanwhile; counts
-the answers, and measures memory, open files and how fast it says that it is well. Exit status 1 if anything was lost.
+Sends it damaged and hostile files, ten times as many videos as it can take, kills its workers meanwhile, holds hundreds
+of connections that do not behave, and stops it under load; counts the answers, and measures memory, open files and how
+fast it says that it is well. Exit status 1 if anything was lost.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -30,6 +32,18 @@ CAPACITY = 4
 """Videos that the service of the overload test accepts at once."""
 
 HEALTH_EVERY_S = 0.05
+
+MISBEHAVING = 400
+HEAD = b"POST /v1/analyze HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+BODY = b'--b\r\nContent-Disposition: form-data; name="file"; filename="../../etc/passwd"\r\n\r\n'
+HALVES = (
+    b"", HEAD, HEAD + b"Content-Length: 100000\r\n\r\n" + BODY, HEAD + b"Content-Length: 9999\r\n\r\n" + BODY,
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", HEAD + b"Content-Length: 0\r\n\r\n",
+)  # fmt: skip
+"""What a connection that does not behave sends."""
+
+SLOW = 2
+"""The kind that holds a place of the line, as slow uploads do."""
 
 Answers = Counter[str]
 
@@ -92,6 +106,56 @@ async def overload(
         return answers, await watching
 
 
+async def misbehave(port: int, kind: int, until: float) -> None:
+    """One connection that says nothing, half a head, half a body byte by byte, or hangs up after half or all of it."""
+    while time.monotonic() < until:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(HALVES[kind])
+            await writer.drain()
+            if kind <= SLOW:
+                while time.monotonic() < until and not reader.at_eof():
+                    if kind == SLOW:
+                        writer.write(b"x")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(reader.read(1), 0.5)
+            writer.close()
+            await asyncio.sleep(0.2)
+        except OSError:
+            await asyncio.sleep(0.2)
+
+
+async def beside_misbehaviour(
+    service: Served, video: bytes, seconds: float, watcher: Executor
+) -> tuple[Answers, list[float]]:
+    """A few honest clients, who ask again when told to, beside many others. As `overload`."""
+    answers, until = Answers(), time.monotonic() + seconds
+    port = int(service.url.rsplit(":", 1)[1])
+
+    async def honest(client: httpx.AsyncClient) -> None:
+        while time.monotonic() < until:
+            await ask(client, video, answers)
+            await asyncio.sleep(0.05)
+
+    async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
+        watching = asyncio.get_running_loop().run_in_executor(watcher, watch_health, service.url, seconds)
+        kinds = [SLOW] * (CAPACITY // 2) + [SLOW + 1 + number % (len(HALVES) - 1) for number in range(MISBEHAVING)]
+        others = [misbehave(port, kind % len(HALVES), until) for kind in kinds]
+        await asyncio.gather(*(honest(client) for _ in range(2)), *others)
+        return answers, await watching
+
+
+async def stop_under_load(service: Served, video: bytes) -> tuple[Answers, int]:
+    """SIGTERM to all processes while it is full. Returns the answers of what was sent before, and the exit status."""
+    answers = Answers()
+    async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
+        asked = [asyncio.create_task(ask(client, video, answers)) for _ in range(10 * CAPACITY)]
+        await asyncio.sleep(1)
+        os.killpg(service.pid, signal.SIGTERM)
+        await asyncio.gather(*asked)
+    return answers, await asyncio.to_thread(service.process.wait, 60)
+
+
 def watch_health(url: str, seconds: float) -> list[float]:
     """Milliseconds that each of many health checks took. For a process of its own, so that nothing else is timed."""
     took_ms, end = [], time.monotonic() + seconds
@@ -112,6 +176,12 @@ def report(name: str, service: Served, before: tuple[float, int], answers: Answe
     }  # fmt: skip
     print(json.dumps(row), flush=True)
     return row
+
+
+def report_health(took_ms: list[float]) -> None:
+    """Print how long health checks took."""
+    p50, p99 = np.percentile(took_ms, [50, 99])
+    print(f"health: p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {max(took_ms):.1f} ms", flush=True)
 
 
 def lost(answers: Answers) -> int:
@@ -144,9 +214,18 @@ def main() -> int:
                     overload(service, video.read_bytes(), arguments.seconds, killing, watcher)
                 )
                 report("overload, workers killed" if killing else "overload", service, before, answers)
-                p50, p99 = np.percentile(health_ms, [50, 99])
-                print(f"health: p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {max(health_ms):.1f} ms")
+                report_health(health_ms)
                 failures += lost(answers) + len(list(uploads.iterdir()))
+            before = service.memory_mb(), service.open_files()
+            answers, health_ms = asyncio.run(
+                beside_misbehaviour(service, video.read_bytes(), arguments.seconds, watcher)
+            )
+            report(f"{MISBEHAVING} connections that misbehave", service, before, answers)
+            report_health(health_ms)
+            failures += lost(answers) + len(list(uploads.iterdir()))
+            answers, status = asyncio.run(stop_under_load(service, video.read_bytes()))
+            print(json.dumps({"what": "stopped under load", "answers": dict(answers), "exit status": status}))
+            failures += lost(answers) + abs(status) + (answers["200"] < CAPACITY) + len(list(uploads.iterdir()))
     print("nothing was lost" if not failures else f"{failures} failures")
     return min(failures, 1)
 
