@@ -1,6 +1,7 @@
 """The one pool of workers of the service, and the bounded line of requests in front of it."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class Service:
             self._load_failed = True
             log.exception("the detector could not be loaded")
         else:
+            gc.collect()
+            gc.freeze()  # else every full collection goes through all modules, for a tenth of a second
             info = self._pool.info
             log.info("%s %s is ready on %s", info.name, info.version, info.device)
 
