@@ -32,6 +32,9 @@ SLOWER_CHANCE = 0.2
 MAX_LAG = 5
 """Sound is cut up to this many frames apart from the picture, lest the streams learn where a cut begins."""
 
+CODED_SAMPLES = 1024
+"""Of sound, that a codec treats at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -202,7 +205,7 @@ def _compressed(pictures: Tensor, quality: int) -> Tensor:
 
 
 def augment_sounds(sounds: Tensor, rng: torch.Generator) -> Tensor:
-    """Other voices and noise under it, a room, a microphone, a narrow band, another level.
+    """Other voices and noise under it, a room, a microphone, a narrow band, a coarse codec, another level.
 
     ``sounds`` (B, L) in [-1, 1]; nothing moves it in time.
     """
@@ -231,8 +234,23 @@ def augment_sounds(sounds: Tensor, rng: torch.Generator) -> Tensor:
     curve = curve - 60 * torch.sigmoid((frequency - edge) / 150)
     spectrum = spectrum * 10 ** (curve / 20) * torch.fft.rfft(_rooms(size, coin(0.3), uniform, rng), 2 * length)
     heard = torch.fft.irfft(spectrum, 2 * length)[:, :length]
+    heard = torch.where(coin(0.3) > 0, _coded(heard, uniform(0.5, 4, 1, 1)), heard)
     heard = heard * 10 ** (uniform(-18, 6, 1) / 20)
     return heard.clamp(-1, 1)
+
+
+def _coded(sounds: Tensor, coarseness: Tensor) -> Tensor:
+    """Sounds (B, L) much as a codec at a low bit rate leaves them.
+
+    Every coefficient of a short-time spectrum is rounded to a step that is ``coarseness`` (B, 1, 1) times the mean
+    of its band, so that the weak ones of a band vanish.
+    """
+    window = torch.hann_window(CODED_SAMPLES)
+    spectrum = torch.stft(sounds, CODED_SAMPLES, window=window, return_complex=True)
+    size = spectrum.abs()
+    step = F.avg_pool1d(size.transpose(1, 2), 17, 1, 8, count_include_pad=False).transpose(1, 2) * coarseness + 1e-6
+    rounded = torch.polar((size / step).round() * step, spectrum.angle())
+    return torch.istft(rounded, CODED_SAMPLES, window=window, length=sounds.shape[1])
 
 
 def _rooms(size: int, present: Tensor, uniform: object, rng: torch.Generator) -> Tensor:
