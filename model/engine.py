@@ -109,8 +109,7 @@ class Networks:
 
     @torch.inference_mode()
     def __call__(self, kind: Kind, items: np.ndarray) -> np.ndarray:
-        on_device = torch.from_numpy(items).to(self._device)
-        return self._networks[kind](on_device).float().cpu().numpy()
+        return self._networks[kind](self._there(items)).float().cpu().numpy()
 
     def warm_up(self) -> None:
         """Run everything once, so that the first request does not pay for compilation."""
@@ -119,6 +118,11 @@ class Networks:
             self("sound", np.zeros((1, frames * SAMPLES_PER_FRAME), np.float32))
         for faces in (1, BATCH_FACES, BATCH_FACES):
             self("faces", np.zeros((faces, 2, FACE_SIZE, FACE_SIZE, 3), np.uint8))
+
+    def _there(self, items: np.ndarray) -> Tensor:
+        """On the device; a GPU fetches them by itself, out of memory that is not moved meanwhile."""
+        here = torch.from_numpy(items)
+        return here.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else here
 
     def _embed_mouths(self, crops: Tensor) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):

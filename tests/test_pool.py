@@ -169,11 +169,23 @@ def detector() -> Detector:
     return load_detector("cpu")
 
 
-def test_answers_do_not_depend_on_the_company(detector: Detector):
+@pytest.fixture(scope="module")
+def questions() -> list[tuple[str, np.ndarray]]:
+    """Some for each network."""
     rng = np.random.default_rng(0)
-    questions = [("mouths", rng.integers(0, 255, (1, length, 96, 96, 3), np.uint8)) for length in (30, 30, 50, 30)]
-    questions += [("faces", rng.integers(0, 255, (count, 2, 160, 160, 3), np.uint8)) for count in (3, 1)]
-    questions += [("sound", rng.normal(0, 0.1, (1, 640 * length)).astype(np.float32)) for length in (30, 30)]
+    asked = [("mouths", rng.integers(0, 255, (1, length, 96, 96, 3), np.uint8)) for length in (30, 30, 50, 30)]
+    asked += [("faces", rng.integers(0, 255, (count, 2, 160, 160, 3), np.uint8)) for count in (3, 1)]
+    return asked + [("sound", rng.normal(0, 0.1, (1, 640 * length)).astype(np.float32)) for length in (30, 30)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_answers_as_the_processor_does(detector: Detector, questions: list):
+    on_gpu = load_detector("cuda")
+    for question in questions:
+        assert np.abs(on_gpu.run(*question) - detector.run(*question)).max() < 0.03
+
+
+def test_answers_do_not_depend_on_the_company(detector: Detector, questions: list):
     alone = [detector.run(*question) for question in questions]
     engine = BatchingEngine(detector.run, most=8, wait_s=0.5)
     with ThreadPoolExecutor(len(questions)) as pool:
