@@ -294,7 +294,7 @@ def _to_upright_rgb(
     width, height = picture.width * _pixel_aspect(stream), picture.height
     scale = min(1.0, ANALYSIS_LONG_SIDE / max(width, height))
     size = {"width": max(2, round(width * scale)), "height": max(2, round(height * scale))}
-    rgb = converter.reformat(picture, **size, format="rgb24", threads=1).to_ndarray()
+    rgb = converter.reformat(picture, **size, format="rgb24", interpolation="AREA", threads=1).to_ndarray()
     return np.ascontiguousarray(np.rot90(rgb, picture.rotation // 90)), scale
 
 
