@@ -22,7 +22,7 @@ from model.verdict import UNFITTED, VerdictRule, load_rule
 from model.weights import digest, load_weights
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-VERSION = "1.2.0"
+VERSION = "1.3.0"
 
 Kind = Literal["mouths", "sound", "faces"]
 
