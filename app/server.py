@@ -15,7 +15,6 @@ from app.settings import Settings
 CLOSING_S = 3
 """How long connections have to take their answers, once nothing is left to analyse."""
 
-
 HEAD_S = 20.0
 """How long a client may take for the head of a request, from the moment it connects or begins."""
 

@@ -33,6 +33,7 @@ PIECES: dict[Kind, np.ndarray] = {
 
 def throughput(detector: Detector, most: int) -> list[dict[str, float | str]]:
     """For each network and each batch size up to ``most``: pieces and windows of 1 s a second, and shares of limits."""
+    torch.set_num_threads(1)  # as the service does
     device = torch.device(detector.info.device)
     operations_per_s, bytes_per_s = _operations_per_s(device), _bytes_per_s(device)
     print(

@@ -18,7 +18,7 @@ import litserve
 import numpy as np
 import torch
 
-from model.engine import WEIGHTS, load_detector
+from model import load_detector
 from model.training.prepare import prepare_clip
 
 Arrays = dict[str, np.ndarray]
@@ -30,7 +30,7 @@ class Peer(litserve.LitAPI):
     def setup(self, device: str) -> None:
         """Load the networks."""
         torch.set_num_threads(1)
-        self._run = load_detector(device, WEIGHTS).run
+        self._run = load_detector(device).run
 
     def decode_request(self, request: dict[str, str]) -> Arrays:
         """``request``: a video as base64 under "video"."""
@@ -50,10 +50,6 @@ class Peer(litserve.LitAPI):
         video = self._run("mouths", batch["crops"])
         sound = self._run("sound", batch["audio"].astype(np.float32) / 32768)
         return [float((video[i] * sound[i]).mean() + rendered.reshape(size, faces)[i].mean()) for i in range(size)]
-
-    def unbatch(self, output: list[float]) -> list[float]:
-        """They are apart already."""
-        return output
 
     def encode_response(self, output: float) -> dict[str, Any]:
         """As JSON."""

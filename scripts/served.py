@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parent.parent
+HOST = "127.0.0.1"
 START_S = 120.0
 
 
@@ -21,9 +22,15 @@ START_S = 120.0
 class Served:
     """Where it answers, its process, and how long it took to get ready."""
 
-    url: str
+    host: str
+    port: int
     process: subprocess.Popen[bytes]
     ready_s: float
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -54,20 +61,19 @@ def served(**settings: object) -> Iterator[Served]:
 def started(command: Sequence[str], ready: str, **settings: object) -> Iterator[Served]:
     """Start a server, told its port by the environment, ``PORT``; wait until the path ``ready`` is 200."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((HOST, 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"HOST": "127.0.0.1", "PORT": str(port)} | {k: str(v) for k, v in settings.items()}
+    environment = os.environ | {"HOST": HOST, "PORT": str(port)} | {k: str(v) for k, v in settings.items()}
     began = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        url = f"http://127.0.0.1:{port}"
-        while not _ready(url + ready):
+        while not _ready(f"http://{HOST}:{port}{ready}"):
             if time.perf_counter() - began > START_S or process.poll() is not None:
                 raise TimeoutError(f"{command} did not get ready")
             time.sleep(0.02)
-        yield Served(url, process, time.perf_counter() - began)
+        yield Served(HOST, port, process, time.perf_counter() - began)
     finally:
         process.terminate()
         process.wait()

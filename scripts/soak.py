@@ -16,9 +16,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -47,6 +49,8 @@ SLOW = 2
 """The kind that holds a place of the line, as slow uploads do."""
 
 Answers = Counter[str]
+Disturb = Callable[[Served, float, Answers], Coroutine[Any, Any, None]]
+"""Called with the service, until when, and the answers so far."""
 
 
 async def ask(client: httpx.AsyncClient, content: bytes, answers: Answers) -> None:
@@ -80,38 +84,49 @@ async def fuzz(service: Served, folder: Path, files: int) -> Answers:
     return answers
 
 
-async def overload(
-    service: Served, video: bytes, seconds: float, killing: bool, watcher: Executor
+async def endure(
+    service: Served, video: bytes, seconds: float, clients: int, watcher: Executor, disturb: Disturb | None = None
 ) -> tuple[Answers, list[float]]:
-    """Ten clients for every place, for so long. Returns the answers, and how long each health check took, in ms."""
-    answers = Answers()
-    end = time.monotonic() + seconds
+    """So many clients who ask again and again, beside what ``disturb`` does, for so long.
+
+    Returns the answers, and how long each health check took, in ms.
+    """
+    answers, until = Answers(), time.monotonic() + seconds
 
     async def client_loop(client: httpx.AsyncClient) -> None:
-        while time.monotonic() < end:
+        while time.monotonic() < until:
             await ask(client, video, answers)
             await asyncio.sleep(0.05)
-
-    async def kill_workers() -> None:
-        while killing and time.monotonic() < end:
-            await asyncio.sleep(3)
-            newest = max(service.family())
-            if newest != service.pid:
-                os.kill(newest, signal.SIGKILL)
-                answers["killed"] += 1
 
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=service.url, timeout=120, limits=limits) as client:
         watching = asyncio.get_running_loop().run_in_executor(watcher, watch_health, service.url, seconds)
-        await asyncio.gather(*(client_loop(client) for _ in range(10 * CAPACITY)), kill_workers())
+        disturbing = [disturb(service, until, answers)] if disturb else []
+        await asyncio.gather(*(client_loop(client) for _ in range(clients)), *disturbing)
         return answers, await watching
 
 
-async def misbehave(port: int, kind: int, until: float) -> None:
+async def kill_workers(service: Served, until: float, answers: Answers) -> None:
+    """The newest one, every few seconds."""
+    while time.monotonic() < until:
+        await asyncio.sleep(3)
+        newest = max(service.family())
+        if newest != service.pid:
+            os.kill(newest, signal.SIGKILL)
+            answers["killed"] += 1
+
+
+async def misbehave(service: Served, until: float, _: Answers) -> None:
+    """Half of the line held by slow uploads, and `MISBEHAVING` connections of the other kinds."""
+    kinds = [SLOW] * (CAPACITY // 2) + [SLOW + 1 + number % (len(HALVES) - 1) for number in range(MISBEHAVING)]
+    await asyncio.gather(*(hold_or_hang_up(service, kind % len(HALVES), until) for kind in kinds))
+
+
+async def hold_or_hang_up(service: Served, kind: int, until: float) -> None:
     """One connection that says nothing, half a head, half a body byte by byte, or hangs up after half or all of it."""
     while time.monotonic() < until:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(service.host, service.port)
             writer.write(HALVES[kind])
             await writer.drain()
             if kind <= SLOW:
@@ -124,26 +139,6 @@ async def misbehave(port: int, kind: int, until: float) -> None:
             await asyncio.sleep(0.2)
         except OSError:
             await asyncio.sleep(0.2)
-
-
-async def beside_misbehaviour(
-    service: Served, video: bytes, seconds: float, watcher: Executor
-) -> tuple[Answers, list[float]]:
-    """A few honest clients, who ask again when told to, beside many others. As `overload`."""
-    answers, until = Answers(), time.monotonic() + seconds
-    port = int(service.url.rsplit(":", 1)[1])
-
-    async def honest(client: httpx.AsyncClient) -> None:
-        while time.monotonic() < until:
-            await ask(client, video, answers)
-            await asyncio.sleep(0.05)
-
-    async with httpx.AsyncClient(base_url=service.url, timeout=120) as client:
-        watching = asyncio.get_running_loop().run_in_executor(watcher, watch_health, service.url, seconds)
-        kinds = [SLOW] * (CAPACITY // 2) + [SLOW + 1 + number % (len(HALVES) - 1) for number in range(MISBEHAVING)]
-        others = [misbehave(port, kind % len(HALVES), until) for kind in kinds]
-        await asyncio.gather(*(honest(client) for _ in range(2)), *others)
-        return answers, await watching
 
 
 async def stop_under_load(service: Served, video: bytes) -> tuple[Answers, int]:
@@ -195,7 +190,9 @@ def main() -> int:
     """Command line: see ``--help``."""
     parser = argparse.ArgumentParser(description="Send the service what it should endure; print what came of it.")
     parser.add_argument("--files", type=int, default=3000, help="damaged files")
-    parser.add_argument("--seconds", type=float, default=60, help="of overload, and again while workers are killed")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="of overload, again while workers are killed, and of misbehaviour"
+    )
     arguments = parser.parse_args()
     failures = 0
     with tempfile.TemporaryDirectory() as name:
@@ -210,21 +207,18 @@ def main() -> int:
         make_sample(video, seconds=3, size=(256, 304))
         settings = {"LIPSYNC_TEMP_DIR": uploads, "LIPSYNC_MAX_CONCURRENT": 2, "LIPSYNC_MAX_WAITING": CAPACITY - 2}
         with served(**settings) as service, ProcessPoolExecutor(1, get_context("spawn")) as watcher:
-            for killing in (False, True):
+            for what, clients, disturb in (
+                ("overload", 10 * CAPACITY, None),
+                ("overload, workers killed", 10 * CAPACITY, kill_workers),
+                (f"{MISBEHAVING} connections that misbehave", CAPACITY // 2, misbehave),
+            ):
                 before = service.memory_mb(), service.open_files()
                 answers, health_ms = asyncio.run(
-                    overload(service, video.read_bytes(), arguments.seconds, killing, watcher)
+                    endure(service, video.read_bytes(), arguments.seconds, clients, watcher, disturb)
                 )
-                report("overload, workers killed" if killing else "overload", service, before, answers)
+                report(what, service, before, answers)
                 report_health(health_ms)
                 failures += lost(answers) + len(list(uploads.iterdir()))
-            before = service.memory_mb(), service.open_files()
-            answers, health_ms = asyncio.run(
-                beside_misbehaviour(service, video.read_bytes(), arguments.seconds, watcher)
-            )
-            report(f"{MISBEHAVING} connections that misbehave", service, before, answers)
-            report_health(health_ms)
-            failures += lost(answers) + len(list(uploads.iterdir()))
             answers, status = asyncio.run(stop_under_load(service, video.read_bytes()))
             print(json.dumps({"what": "stopped under load", "answers": dict(answers), "exit status": status}))
             failures += lost(answers) + abs(status) + (answers["200"] < CAPACITY) + len(list(uploads.iterdir()))
