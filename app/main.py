@@ -9,13 +9,13 @@ from fastapi import FastAPI
 
 from app.middleware import EarlyAnswer, RequestContext
 from app.pool import Load, open_pool
-from app.problems import ProblemDocument, documented, handle_problems
+from app.problems import documented, handle_problems
 from app.routers import analyze as analyze_router
 from app.routers import health
-from app.schemas import EXAMPLE
+from app.schemas import EXAMPLE, ProblemDocument
 from app.service import Service
 from app.settings import Settings
-from model.engine import VERSION
+from model.results import VERSION
 
 DESCRIPTION = """
 Tells whether the lips in a talking-face video belong to its voice. Send a video to `POST /v1/analyze`.

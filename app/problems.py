@@ -5,10 +5,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from app.logs import REQUEST_ID
+from app.schemas import ProblemDocument
 from model import MediaError
 
 MEDIA_TYPE = "application/problem+json"
@@ -98,19 +98,6 @@ class Problem(Exception):
         if self.kind.retry_after_s is not None:
             headers["Retry-After"] = str(self.kind.retry_after_s)
         return JSONResponse(document.model_dump(), self.kind.status, headers, MEDIA_TYPE)
-
-
-class ProblemDocument(BaseModel):
-    """Why there is no answer (RFC 9457)."""
-
-    model_config = ConfigDict(title="Problem")
-
-    type: str = Field(description="URI that names the kind of problem: urn:problem-type:lipsync: and the code.")
-    title: str = Field(description="The kind of problem, in words; always the same for one code.")
-    status: int = Field(description="HTTP status, as in the response's first line.")
-    detail: str = Field(description="What is wrong this time, and what to do about it; for people.")
-    code: str = Field(description="The kind of problem, for programs; codes do not change.")
-    request_id: str = Field(description="Names this request in the service's log.")
 
 
 def describe(code: str, detail: str, request_id: str) -> ProblemDocument:

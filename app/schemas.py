@@ -1,15 +1,20 @@
 """What goes over the wire, field by field, as /docs shows it."""
 
+from base64 import b64encode
 from dataclasses import fields
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, Field
 
 from model import Analysis, DetectorInfo
-from model.pipeline import FACES_RANGE, HOP_RANGE_S, HOP_S, MAX_FACES, WINDOW_RANGE_S, WINDOW_S
+from model.options import FACES_RANGE, HOP_RANGE_S, HOP_S, MAX_FACES, WINDOW_RANGE_S, WINDOW_S
 from model.results import Verdict
 
+JobState = Literal["queued", "running", "done", "failed"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Box = tuple[int, int, int, int]
+Mouth = tuple[float, float, float, float]
 OFFSET = "Milliseconds that the audio is late: > 0 the audio comes after the picture, < 0 before it."
 
 
@@ -24,6 +29,17 @@ class Parameters(BaseModel):
     hop_s: float = Field(HOP_S, **_range(HOP_RANGE_S), description="From one window's start to the next, in seconds.")
     max_faces: int = Field(
         MAX_FACES, **_range(FACES_RANGE), description="Most faces that are looked for in one picture."
+    )
+    playback: bool = Field(
+        False, description="Whether to answer also what a player needs to show the analysis, as `playback`."
+    )
+
+
+class JobParameters(Parameters):
+    """The same, of a job."""
+
+    callback_url: AnyHttpUrl | None = Field(
+        None, description="Public address to which the job is sent by POST, signed, once it is over.", max_length=2000
     )
 
 
@@ -74,7 +90,7 @@ class Track(_Record):
     track_id: int = Field(description="Number of the face, from 0 on; windows refer to it.")
     start_s: float = Field(description="When it appears, in seconds after the first picture.")
     end_s: float = Field(description="When it is gone, in seconds after the first picture.")
-    box: tuple[int, int, int, int] = Field(
+    box: Box = Field(
         description="Where it is, in pixels of the upright picture: left, top, width, height; medians over time."
     )
     speaking_share: Probability = Field(
@@ -121,6 +137,43 @@ class Timing(_Record):
     total: float = Field(description="The whole analysis.")
 
 
+Base64 = Annotated[str, BeforeValidator(lambda raw: b64encode(raw).decode() if isinstance(raw, bytes) else raw)]
+
+
+class Places(_Record):
+    """Where the face of a track is over time."""
+
+    track_id: int = Field(description="The face: the track with this `track_id`.")
+    start_s: float = Field(description="Of the first entry, in seconds after the first picture.")
+    boxes: list[Box | None] = Field(
+        description="Face: left, top, width, height in pixels of the upright picture. Null: not seen."
+    )
+    mouths: list[Mouth | None] = Field(
+        description="What the detector saw: a square around the mouth, as centre x, centre y and side in pixels of the "
+        "upright picture, turned clockwise by so many degrees. Null: not seen."
+    )
+
+
+class KeyFrame(_Record):
+    """The middle of one of the most suspicious windows."""
+
+    track_id: int = Field(description="The face: the track with this `track_id`.")
+    time_s: float = Field(description="When, in seconds after the first picture.")
+    fake_probability: Probability = Field(description="Of the window.")
+    picture: Base64 = Field(description="The picture, the face in a box: JPEG, in Base64.")
+    mouth: Base64 = Field(description="The mouth as the detector saw it: JPEG, in Base64.")
+
+
+class Playback(_Record):
+    """What it takes to show the analysis beside its video."""
+
+    waveform: list[Probability] = Field(description="The loudest sample of every 40 ms from the first picture on.")
+    speech: list[tuple[float, float]] = Field(description="When somebody speaks: from and to, in seconds.")
+    step_s: float = Field(description="Seconds from one entry of `places` to the next.")
+    places: list[Places] = Field(description="One for each track.")
+    key_frames: list[KeyFrame] = Field(description="The most suspicious moments, in order of time.")
+
+
 class AnalysisResponse(_Record):
     """Whether the lips of a video belong to its voice."""
 
@@ -138,6 +191,7 @@ class AnalysisResponse(_Record):
     model: ModelInfo
     timing_ms: Timing
     warnings: list[str] = Field(description="What is wrong with the file, although it could be analysed.")
+    playback: Playback | None = Field(None, description="There if it was asked for.")
 
     @classmethod
     def of(cls, analysis: Analysis, info: DetectorInfo, request_id: str) -> "AnalysisResponse":
@@ -220,6 +274,49 @@ EXAMPLE = {
     "warnings": [],
 }
 """Of an `AnalysisResponse`."""
+
+
+class ProblemDocument(BaseModel):
+    """Why there is no answer (RFC 9457)."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str = Field(description="URI that names the kind of problem: urn:problem-type:lipsync: and the code.")
+    title: str = Field(description="The kind of problem, in words; always the same for one code.")
+    status: int = Field(description="HTTP status, as in the response's first line.")
+    detail: str = Field(description="What is wrong this time, and what to do about it; for people.")
+    code: str = Field(description="The kind of problem, for programs; codes do not change.")
+    request_id: str = Field(description="Names this request in the service's log.")
+
+
+class Progress(_Record):
+    """How far an analysis is."""
+
+    stage: Literal["queued", "listening", "watching", "judging"] = Field(
+        description="What is being done; `queued`: it waits for its turn."
+    )
+    done_s: float = Field(description="How much of the video went through this stage, in seconds.")
+    duration_s: float | None = Field(description="Length of the video in seconds. Null: it does not say.")
+    share: Probability = Field(description="How much of the whole work is done.")
+
+
+QUEUED = Progress(stage="queued", done_s=0, duration_s=None, share=0)
+
+
+class Job(_Record):
+    """A video that is analysed while nobody holds the line."""
+
+    job_id: str = Field(description="Names the job in its addresses; nobody can guess it.")
+    state: JobState = Field(description="`queued`, `running`, and then one of `done`, `failed`.")
+    created_at: datetime = Field(description="When its upload was complete (RFC 3339, UTC).")
+    finished_at: datetime | None = Field(description="When it was over. Null: it is not.")
+    expires_at: datetime | None = Field(description="When it is forgotten, result and all. Null: it is not over.")
+    progress: Progress
+    callback: Literal["pending", "delivered", "failed"] | None = Field(
+        description="Whether the result was taken at `callback_url`. Null: none was given."
+    )
+    result: AnalysisResponse | None = Field(description="What `POST /v1/analyze` would have answered, once `done`.")
+    problem: ProblemDocument | None = Field(description="Why there is no result, once `failed`.")
 
 
 class Health(_Record):

@@ -63,9 +63,9 @@ class MouthCrop:
     """The mouth in one frame of the grid.
 
     ``pixels``: (96, 96, 3) uint8 RGB. ``visible``: the face was found here, not too far turned or small.
-    ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. ``width_px``: what
-    the crop's width was in the frame. ``box``: left, top, right, bottom of the face in the upright source
-    picture. ``face``: the whole face, now and then, where it is visible.
+    ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. In pixels of the
+    upright source picture are ``place``, (4,): centre x and y of the crop, and the vector along its upper edge; and
+    ``box``: left, top, right, bottom of the face. ``face``: the whole face, now and then, where it is visible.
     """
 
     index: int
@@ -73,7 +73,7 @@ class MouthCrop:
     visible: bool
     lip_opening: float
     yaw_deg: float
-    width_px: float
+    place: np.ndarray
     box: np.ndarray
     face: FaceCrop | None
 
@@ -153,7 +153,7 @@ class MouthCropper:
             visible=visible,
             lip_opening=lip_opening(sight.face.landmarks),
             yaw_deg=sight.face.yaw_deg,
-            width_px=width_px,
+            place=geometry * (1, 1, CROP_WIDTH, CROP_WIDTH) / sight.frame.scale,
             box=sight.face.box / sight.frame.scale,
             face=self._face(i, geometry) if visible else None,
         )

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,28 +17,17 @@ from model.crops import CROP_SIZE, FACE_SIZE
 from model.detector import CONTEXT, EMBEDDING, MAX_OFFSET, LipSyncDetector
 from model.faces import FaceFinder
 from model.media import SAMPLES_PER_FRAME
+from model.results import VERSION, DetectorInfo
 from model.verdict import UNFITTED, VerdictRule, load_rule
 from model.weights import digest, load_weights
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-VERSION = "1.3.0"
 
 Kind = Literal["mouths", "sound", "faces"]
 
 BATCH_FACES = 8
 BATCH_FRAMES = 100
 """Pictures, or 40 ms pieces of sound, that go through the detector at a time, apart from their context."""
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorInfo:
-    """What is loaded. ``weights``: file name to the first 12 hex digits of its SHA-256."""
-
-    name: str
-    version: str
-    device: str
-    weights: dict[str, str]
-    thresholds: dict[str, float]
 
 
 class Embedder:
@@ -66,12 +54,19 @@ class Embedder:
             self._waiting = self._waiting[end - CONTEXT :]
             self._context = CONTEXT
 
+    def take(self) -> np.ndarray:
+        """Embeddings (N, 256) float32 that are ready, of the items after those of the last call."""
+        if self._under_way is not None and self._under_way.done():
+            self._end()
+        ready, self._done = self._done, []
+        return np.concatenate([np.zeros((0, EMBEDDING), np.float32), *ready])
+
     def finish(self) -> np.ndarray:
-        """Embeddings of all items, (T, 256) float32."""
+        """Embeddings (N, 256) float32 of all items that are not taken yet."""
         if len(self._waiting) > self._context:
             self._begin(self._waiting, len(self._waiting))
         self._end()
-        return np.concatenate(self._done) if self._done else np.zeros((0, EMBEDDING), np.float32)
+        return self.take()
 
     def _begin(self, items: list[np.ndarray], end: int) -> None:
         self._end()

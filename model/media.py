@@ -8,7 +8,7 @@ Everything streams: no more than a few frames or a second of sound is held.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ av.logging.set_level(None)
 class Limits:
     """What is refused: a longer video (seconds), a larger picture (pixels, width x height)."""
 
-    max_duration_s: float = 3600.0
+    max_duration_s: float = 4 * 3600.0
     max_pixels: int = 4096 * 2304
 
 
@@ -74,6 +74,8 @@ class Frame:
 class MediaFile:
     """A video file, checked when made. ``frames()`` and ``audio()`` each decode it once from the start.
 
+    ``expected_s``: how long it says it is, in seconds; None if it does not. ``end_s``: how long what was decoded is.
+
     Raises
     ------
     NotMedia, NoVideoStream, CorruptMedia, TooLong, TooLarge
@@ -85,9 +87,11 @@ class MediaFile:
         self._limits = limits
         self.damaged_packets = 0
         self.end_s = 0.0
+        self.expected_s: float | None = None
         with self._open() as container:
-            if container.duration and container.duration / av.time_base > limits.max_duration_s:
-                raise TooLong(_too_long(limits))
+            if container.duration:
+                self.expected_s = container.duration / av.time_base
+                self._check_duration(self.expected_s)
             video = _main_video_stream(container)
             audio = _main_audio_stream(container)
             self._start_s, first = self._first_picture(container, video)
@@ -133,6 +137,19 @@ class MediaFile:
                 position += max(gap, 0) + len(samples)
                 if len(samples):
                     yield samples
+
+    def picture_at(self, time_s: float) -> Frame | None:
+        """The first picture at or after ``time_s``; None if there is none that can be decoded."""
+        with self._open() as container:
+            stream = _main_video_stream(container)
+            with suppress(FFmpegError):
+                container.seek(max(0, int((time_s + self._start_s) * av.time_base)))
+            for picture in self._decode(container, stream):
+                at_s = _timestamp_s(picture, stream, 0) - self._start_s
+                if at_s >= time_s - 0.5 / GRID_FPS:
+                    rgb, scale = _to_upright_rgb(picture, stream, VideoReformatter())
+                    return Frame(round(at_s * GRID_FPS), rgb, scale)
+        return None
 
     @contextmanager
     def _open(self) -> Iterator[av.container.InputContainer]:

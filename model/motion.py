@@ -35,12 +35,12 @@ class MotionMeter:
         enough = len(self._before) == 3
         self._measured.append(tuple(_smooth(*of_one) for of_one in zip(*self._before)) if enough else (np.nan, np.nan))
 
-    def finish(self) -> np.ndarray:
-        """(T, 2) float: log of the first over the second difference, of details and of the lips.
+    def measured(self, first: int = 0, end: int | None = None) -> np.ndarray:
+        """(T, 2) float of crops ``first`` to ``end`` - 1: log of the first over the second difference.
 
-        About -0.5 for noise, > 0 for smooth motion; nan for the first two.
+        Of details and of the lips; about -0.5 for noise, > 0 for smooth motion; nan for the first two crops.
         """
-        return np.array(self._measured, np.float32).reshape(-1, 2)
+        return np.array(self._measured[first:end], np.float32).reshape(-1, 2)
 
 
 def smoothness(motion: np.ndarray) -> np.ndarray:

@@ -2,23 +2,22 @@
 
 import hashlib
 import os
-import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 
-from model.audio import equal_chunks
-from model.crops import MouthCrop, follow_mouths
-from model.engine import BATCH_FACES, Detector
-from model.media import GRID_FPS, SAMPLES_PER_FRAME, Limits, MediaFile, StreamInfo
-from model.motion import MotionMeter
-from model.results import Analysis, Media, Reason, Sync, Timing, Track, Verdict, Window
+from model.audio import SPEECH_THRESHOLD, equal_chunks
+from model.clock import Clock
+from model.crops import follow_mouths
+from model.engine import Detector
+from model.keyframes import key_frames
+from model.media import GRID_FPS, SAMPLES_PER_FRAME, Frame, Limits, MediaFile, StreamInfo
+from model.options import HOP_S, MAX_FACES, WINDOW_S, Options
+from model.progress import Follow, Reporter
+from model.results import Analysis, Media, Playback, Reason, Sync, Track, Verdict, Window
 from model.verdict import (
     MIN_EVIDENCE_S,
     VerdictRule,
@@ -28,12 +27,8 @@ from model.verdict import (
     too_smooth,
     too_smooth_reasons,
 )  # fmt: skip
-from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames
-
-T = TypeVar("T")
-
-WINDOW_S, HOP_S, MAX_FACES = 1.0, 0.2, 4
-WINDOW_RANGE_S, HOP_RANGE_S, FACES_RANGE = (0.2, 10.0), (0.04, 10.0), (1, 8)
+from model.watching import PLACE_EVERY_S, Heard, SeenFace, WatchedFace
+from model.windows import WindowEvidence, slide, spans_of, speech_frames
 
 
 def analyze(
@@ -43,23 +38,26 @@ def analyze(
     window_s: float = WINDOW_S,
     hop_s: float = HOP_S,
     max_faces: int = MAX_FACES,
+    playback: bool = False,
     limits: Limits = Limits(),
+    follow: Follow | None = None,
 ) -> Analysis:
     """Judge one video file. Blocks; may be called from several threads with one detector.
 
-    ``window_s`` in [0.2, 10], ``hop_s`` in [0.04, 10], ``max_faces`` in [1, 8], else ValueError. Raises the
-    errors of `model.errors` for a file that can't be analysed.
+    ``window_s`` in [0.2, 10], ``hop_s`` in [0.04, 10], ``max_faces`` in [1, 8], else ValueError. ``playback``: also
+    gather what it takes to show the analysis beside the video. ``follow`` is told how far it is, and of windows as
+    they are scored. Raises the errors of `model.errors` for a file that can't be analysed.
     """
-    _check_range("window_s", window_s, WINDOW_RANGE_S)
-    _check_range("hop_s", hop_s, HOP_RANGE_S)
-    _check_range("max_faces", max_faces, FACES_RANGE)
-    clock = _Clock()
+    options = Options(window_s, hop_s, max_faces, playback)
+    clock = Clock()
     media = MediaFile(path, limits)
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    reporter = Reporter(follow, media.expected_s)
 
-    heard = listen(media, detector, clock)
-    faces = watch(media, detector, max_faces, heard, clock)
+    heard = listen(media, detector, clock, reporter)
+    faces = watch(media, detector, heard, options, clock, reporter)
+    reporter.reached("judging", media.end_s)
     with clock.measure("detector"):
         windows = {face.evidence.track_id: slide(face.evidence, window_s, hop_s) for face in faces}
         speaking = speaking_windows(windows, detector)
@@ -68,129 +66,72 @@ def analyze(
         judgement = _judge(list(speaking.values()), detector.rule)
     else:
         judgement = _no_judgement(media.info, heard, faces, every_window)
+    scored = tuple(_window(window, detector) for window in every_window)
     return Analysis(
         verdict=judgement.verdict,
         fake_probability=judgement.fake_probability,
         reasons=judgement.reasons,
         sync=judgement.sync,
-        windows=tuple(_window(window, detector) for window in every_window),
+        windows=scored,
         tracks=tuple(_track(face, windows[face.evidence.track_id], speaking, detector) for face in faces),
         media=Media(duration_s=round(media.end_s, 3), sha256=sha256, **asdict(media.info)),
-        timing_ms=clock.timing(),
         warnings=_warnings(media),
+        playback=_playback(media, heard, faces, scored, clock) if playback else None,
+        timing_ms=clock.timing(),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The sound of a file: embeddings (T, 256), speech probability (T,), for every 40 ms from time zero."""
-
-    embeddings: np.ndarray
-    speech: np.ndarray
-
-
-@dataclass(slots=True)
-class SeenFace:
-    """One face track. ``box``: left, top, width, height in pixels of the upright source picture."""
-
-    box: tuple[int, int, int, int]
-    evidence: FaceEvidence
-
-
-def listen(media: MediaFile, detector: Detector, clock: "_Clock") -> Heard:
-    """Decode the sound once: where is speech, and what does it sound like."""
+def listen(media: MediaFile, detector: Detector, clock: Clock, reporter: Reporter) -> Heard:
+    """Decode the sound once: where is speech, how loud is it, and what does it sound like."""
     embedder = detector.sound_embedder()
+    peaks: list[float] = []
 
-    def embedded_on_the_way() -> Iterator[np.ndarray]:
+    def noticed_on_the_way() -> Iterator[np.ndarray]:
         for piece in equal_chunks(clock.each("media", media.audio()), SAMPLES_PER_FRAME):
             embedder.push(piece)
+            peaks.append(min(1.0, float(np.abs(piece).max())))
+            reporter.reached("listening", len(peaks) / GRID_FPS)
             yield piece
 
     with clock.measure("detector"):
-        speech = detector.speech_per_frame(embedded_on_the_way())
-        return Heard(embedder.finish(), speech)
+        speech = detector.speech_per_frame(noticed_on_the_way())
+        return Heard(embedder.finish(), speech, np.array(peaks, np.float32))
 
 
-def watch(media: MediaFile, detector: Detector, max_faces: int, heard: Heard, clock: "_Clock") -> list[SeenFace]:
+def watch(
+    media: MediaFile,
+    detector: Detector,
+    heard: Heard,
+    options: Options,
+    clock: Clock,
+    reporter: Reporter,
+) -> list[SeenFace]:
     """Decode the pictures once: follow the faces, crop and embed their mouths as they come.
 
     A face is finished as soon as its track ends, so that its last pictures are not kept till the end.
     """
     seen: list[SeenFace] = []
-    followed: dict[int, _Followed] = defaultdict(lambda: _Followed(detector))
-    with detector.face_finder(max_faces) as finder:
-        for now in clock.each("faces", follow_mouths(clock.each("media", media.frames()), finder)):
+    watched: dict[int, WatchedFace] = {}
+    with detector.face_finder(options.max_faces) as finder:
+        frames = _noted(clock.each("media", media.frames()), reporter)
+        for now in clock.each("faces", follow_mouths(frames, finder)):
             with clock.measure("detector"):
                 for track_id, crops in now.ready.items():
-                    followed[track_id].keep(crops)
+                    if track_id not in watched:
+                        watched[track_id] = WatchedFace(track_id, detector, heard)
+                    watched[track_id].keep(crops)
+                    if reporter.listened_to:
+                        new = watched[track_id].new_windows(options.window_s, options.hop_s)
+                        reporter.scored([_window(window, detector) for window in new])
                 for track_id in now.ended:
-                    seen.append(followed.pop(track_id).finish(track_id, heard))
+                    seen.append(watched.pop(track_id).finish())
     return sorted(seen, key=lambda face: face.evidence.track_id)
 
 
-class _Followed:
-    """One face while it is watched."""
-
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-        self._embedder = detector.mouth_embedder()
-        self._motion = MotionMeter()
-        self._boxes: list[np.ndarray] = []
-        self._first = 0
-        self._visible: list[bool] = []
-        self._opening: list[float] = []
-        self._looked_at: list[int] = []
-        self._rendered: list[Future[np.ndarray]] = []
-        self._faces: list[np.ndarray] = []
-
-    def keep(self, crops: Sequence[MouthCrop]) -> None:
-        """Embed crops; a frame that the grid lacks is as the one before it, but not visible."""
-        for crop in crops:
-            if not self._visible:
-                self._first = crop.index
-            while self._first + len(self._visible) < crop.index:
-                self._append(crop, visible=False)
-            self._append(crop, crop.visible)
-            self._boxes.append(crop.box)
-            if crop.face is not None:
-                self._looked_at.append(crop.index - self._first)
-                self._faces.append(crop.face.pixels)
-                if len(self._faces) == BATCH_FACES:
-                    self._look()
-
-    def finish(self, track_id: int, heard: Heard) -> SeenFace:
-        """The face as evidence, once the last frame was seen."""
-        if self._faces:
-            self._look()
-        rendered = np.concatenate([np.zeros(0, np.float32), *(one.result() for one in self._rendered)])
-        video = self._embedder.finish()
-        speech = speech_frames(heard.speech, self._first + len(video))[self._first :]
-        visible = np.array(self._visible)
-        evidence = FaceEvidence(
-            track_id=track_id,
-            first=self._first,
-            similarity=self._detector.offset_similarity(
-                video, aligned_sound(heard.embeddings, self._first, len(video))
-            ),
-            usable=visible & speech,
-            speech=speech,
-            visible=visible,
-            lip_opening=np.array(self._opening),
-            motion=self._motion.finish(),
-            rendered=over_time(np.array(self._looked_at), rendered, len(video)),
-        )
-        left, top, right, bottom = np.median(self._boxes, axis=0).round().astype(int).tolist()
-        return SeenFace((left, top, right - left, bottom - top), evidence)
-
-    def _look(self) -> None:
-        self._rendered.append(self._detector.look_at(np.stack(self._faces)))
-        self._faces = []
-
-    def _append(self, crop: MouthCrop, visible: bool) -> None:
-        self._embedder.push(crop.pixels)
-        self._motion.push(crop.pixels)
-        self._visible.append(visible)
-        self._opening.append(crop.lip_opening)
+def _noted(frames: Iterator[Frame], reporter: Reporter) -> Iterator[Frame]:
+    for frame in frames:
+        reporter.reached("watching", frame.index / GRID_FPS)
+        yield frame
 
 
 def speaking_windows(windows: Mapping[int, Sequence[WindowEvidence]], detector: Detector) -> dict[int, WindowEvidence]:
@@ -290,52 +231,22 @@ def _score(window: WindowEvidence, detector: Detector) -> float:
     return detector.rule.sync_score(window)
 
 
+def _playback(
+    media: MediaFile, heard: Heard, faces: Sequence[SeenFace], windows: Sequence[Window], clock: Clock
+) -> Playback:
+    places = tuple(face.places for face in faces)
+    with clock.measure("media"):
+        worst = key_frames(media, windows, places, PLACE_EVERY_S)
+    return Playback(
+        waveform=tuple(np.round(heard.peaks, 3).tolist()),
+        speech=tuple((start / GRID_FPS, end / GRID_FPS) for start, end in spans_of(heard.speech > SPEECH_THRESHOLD)),
+        step_s=PLACE_EVERY_S,
+        places=places,
+        key_frames=worst,
+    )
+
+
 def _warnings(media: MediaFile) -> tuple[str, ...]:
     if not media.damaged_packets:
         return ()
     return (f"The file is damaged: {media.damaged_packets} packets could not be decoded and were left out.",)
-
-
-def _check_range(name: str, value: float, allowed: tuple[float, float]) -> None:
-    if not allowed[0] <= value <= allowed[1]:
-        raise ValueError(f"{name} must be from {allowed[0]:g} to {allowed[1]:g}, not {value:g}")
-
-
-class _Clock:
-    """Adds up the wall time of stages; of nested ones, only the inner."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.perf_counter()
-        self._spent_s: Counter[str] = Counter()
-        self._stages = ["other"]
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Time of the ``with`` body."""
-        self._turn()
-        self._stages.append(stage)
-        try:
-            yield
-        finally:
-            self._turn()
-            self._stages.pop()
-
-    def each(self, stage: str, items: Iterator[T]) -> Iterator[T]:
-        """The same items; the time that they take to come is the stage's."""
-        while True:
-            with self.measure(stage):
-                item = next(items, None)
-            if item is None:
-                return
-            yield item
-
-    def timing(self) -> Timing:
-        """So far, in milliseconds."""
-        self._turn()
-        total = round(1000 * (self._last - self._started), 1)
-        return Timing(*(round(1000 * self._spent_s[s], 1) for s in ("media", "faces", "detector")), total=total)
-
-    def _turn(self) -> None:
-        now = time.perf_counter()
-        self._spent_s[self._stages[-1]] += now - self._last
-        self._last = now

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
+VERSION = "1.3.0"
+"""Of the detector, weights and rule together."""
+
 Verdict = Literal["real", "fake", "inconclusive"]
+
+Box = tuple[int, int, int, int]
+"""Left, top, width, height, in pixels of the upright picture."""
+
+Mouth = tuple[float, float, float, float]
+"""Of a mouth's crop: centre x and y, side, in pixels of the upright picture; turned clockwise by so many degrees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class Track:
     track_id: int
     start_s: float
     end_s: float
-    box: tuple[int, int, int, int]
+    box: Box
     speaking_share: float
     fake_probability: float | None
     offset_ms: int | None
@@ -89,10 +98,47 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where the face of a track is, from its ``start_s`` on every ``step_s`` seconds; None where it is not seen."""
+
+    track_id: int
+    start_s: float
+    boxes: tuple[Box | None, ...]
+    mouths: tuple[Mouth | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """The middle of a most suspicious window: the picture with the face's box, and the mouth's crop, as JPEG files."""
+
+    track_id: int
+    time_s: float
+    fake_probability: float
+    picture: bytes
+    mouth: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """What it takes to show an analysis beside its video.
+
+    ``waveform``: the loudest sample of every 40 ms from the first picture on, in [0, 1]. ``speech``: when somebody
+    speaks, from and to, in seconds. ``places``: one for each track, in steps of ``step_s`` seconds.
+    """
+
+    waveform: tuple[float, ...]
+    speech: tuple[tuple[float, float], ...]
+    step_s: float
+    places: tuple[Places, ...]
+    key_frames: tuple[KeyFrame, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """The whole answer for one video.
 
-    ``fake_probability`` is None exactly when the verdict is ``inconclusive`` for lack of evidence.
+    ``fake_probability`` is None exactly when the verdict is ``inconclusive`` for lack of evidence. ``playback`` is
+    there if it was asked for.
     """
 
     verdict: Verdict
@@ -104,3 +150,15 @@ class Analysis:
     media: Media
     timing_ms: Timing
     warnings: tuple[str, ...]
+    playback: Playback | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorInfo:
+    """What is loaded. ``weights``: file name to the first 12 hex digits of its SHA-256."""
+
+    name: str
+    version: str
+    device: str
+    weights: dict[str, str]
+    thresholds: dict[str, float]

@@ -106,6 +106,12 @@ def speech_frames(probability: np.ndarray, frames: int) -> np.ndarray:
     return binary_dilation(speech, iterations=SPEECH_MARGIN)
 
 
+def spans_of(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Where ``flags`` (T,) bool are set: the first of each run, and the one after its last."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+
+
 def aligned_sound(audio: np.ndarray, first: int, frames: int) -> np.ndarray:
     """Audio embeddings (frames + 30, 256) from 15 frames before picture ``first`` on; zeros where there are none."""
     around = np.zeros((frames + 2 * MAX_OFFSET, EMBEDDING), np.float32)
@@ -128,10 +134,10 @@ def window_frames(window_s: float) -> int:
     return max(1, round(window_s * GRID_FPS))
 
 
-def slide(face: FaceEvidence, window_s: float, hop_s: float) -> list[WindowEvidence]:
-    """Evidence of every window of a face track."""
+def slide(face: FaceEvidence, window_s: float, hop_s: float, offset: int | None = None) -> list[WindowEvidence]:
+    """Evidence of every window of a face track, or of a part of one whose constant ``offset`` is known."""
     last = face.first + len(face.similarity) - 1
-    length, offset = window_frames(window_s), face.offset
+    length, offset = window_frames(window_s), face.offset if offset is None else offset
     return [_window(face, start, start + length, offset) for start in window_starts(face.first, last, window_s, hop_s)]
 
 

@@ -25,7 +25,7 @@ def measured(pictures: list[np.ndarray]) -> np.ndarray:
     meter = MotionMeter()
     for picture in pictures:
         meter.push(picture)
-    return meter.finish()
+    return meter.measured()
 
 
 @pytest.mark.parametrize("speed_px", [0.5, 1.0])

@@ -4,11 +4,14 @@ import gc
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
-from model import Detector, analyze, load_detector, pipeline
+from model import Detector, analyze, load_detector
+from model.progress import Progress
 from model.sample import make_sample
+from model.watching import WatchedFace
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +123,13 @@ def test_a_face_is_let_go_when_its_track_ends(detector: Detector, talk, folder, 
         return rgb if index // 20 % 2 == 0 else np.vstack([np.full_like(rgb[:100], 255), rgb[:-100]])
 
     held: list[int] = []
-    keep = pipeline._Followed.keep
+    keep = WatchedFace.keep
 
-    def counted(self: pipeline._Followed, crops):
-        held.append(sum(isinstance(thing, pipeline._Followed) for thing in gc.get_objects()))
+    def counted(self: WatchedFace, crops):
+        held.append(sum(isinstance(thing, WatchedFace) for thing in gc.get_objects()))
         return keep(self, crops)
 
-    monkeypatch.setattr(pipeline._Followed, "keep", counted)
+    monkeypatch.setattr(WatchedFace, "keep", counted)
     answer = analyze(rewrite(talk, folder / "cuts.mp4", picture=shot), detector, window_s=0.4)
     assert [track.track_id for track in answer.tracks] == list(range(len(answer.tracks)))
     assert len(answer.tracks) >= 5
@@ -147,3 +150,36 @@ def test_the_face_that_speaks_is_judged(detector: Detector, talk, folder):
 def test_parameters_out_of_range_are_refused(detector: Detector, talk, parameter):
     with pytest.raises(ValueError, match=next(iter(parameter))):
         analyze(talk, detector, **parameter)
+
+
+def test_who_follows_an_analysis_hears_of_its_progress_and_of_nearly_the_same_windows(detector: Detector, talk):
+    heard: list = []
+    answer = analyze(talk, detector, follow=heard.append)
+    progress = [one for one in heard if isinstance(one, Progress)]
+    shares = [one.share for one in progress]
+    assert shares == sorted(shares) and shares[-1] == 1
+    assert [one.stage for one in progress[:1] + progress[-1:]] == ["listening", "judging"]
+    assert all(one.duration_s == pytest.approx(5, abs=0.1) for one in progress)
+    early = [window for one in heard if isinstance(one, tuple) for window in one]
+    final = {window.start_s: window for window in answer.windows}
+    assert len(early) > len(final) / 2
+    assert [window.start_s for window in early] == sorted({window.start_s for window in early})
+    agree = [final[w.start_s].note == w.note and final[w.start_s].offset_ms == w.offset_ms for w in early]
+    assert all(agree)
+
+
+def test_playback_says_where_and_when(detector: Detector, talk):
+    assert analyze(talk, detector).playback is None
+    playback = analyze(talk, detector, playback=True).playback
+    assert len(playback.waveform) == pytest.approx(125, abs=2) and 0.05 < max(playback.waveform) <= 1
+    assert all(0 <= start < end <= 5.1 for start, end in playback.speech)
+    [places] = playback.places
+    assert len(places.boxes) == len(places.mouths) == 25
+    for (left, top, width, height), (x, y, side, turned) in zip(places.boxes, places.mouths):
+        assert left < x < left + width and top + height / 2 < y < top + height
+        assert 0.3 * width < side < 1.5 * width and abs(turned) < 20
+    times = [one.time_s for one in playback.key_frames]
+    assert times == sorted(times) and 1 <= len(times) <= 6
+    for one in playback.key_frames:
+        picture, mouth = (cv2.imdecode(np.frombuffer(jpeg, np.uint8), 1) for jpeg in (one.picture, one.mouth))
+        assert max(picture.shape) == 480 and mouth.shape == (96, 96, 3)

@@ -105,7 +105,7 @@ def embed(detector: Detector, clip: PreparedClip, faces: PreparedFaces | None) -
     speech[: len(heard)] = heard
     rendered = rendered_over_time(detector, faces, len(clip.crops))
     return EmbeddedClip(
-        clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening, rendered, motion.finish()
+        clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening, rendered, motion.measured()
     )
 
 

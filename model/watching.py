@@ -1,0 +1,163 @@
+"""One face while it is watched: its crops in, and what is known of it at every instant out."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.crops import MouthCrop
+from model.detector import MAX_OFFSET
+from model.engine import BATCH_FACES, Detector
+from model.media import GRID_FPS
+from model.motion import MotionMeter
+from model.results import Box, Mouth, Places
+from model.windows import (
+    FaceEvidence,
+    WindowEvidence,
+    aligned_sound,
+    over_time,
+    slide,
+    speech_frames,
+    window_starts,
+)  # fmt: skip
+
+PLACE_EVERY = 5
+"""Frames from one instant at which it is kept where a face is to the next."""
+
+PLACE_EVERY_S = PLACE_EVERY / GRID_FPS
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The sound of a file, for every 40 ms from time zero.
+
+    ``embeddings`` (T, 256), ``speech`` (T,) probability, ``peaks`` (T,) loudest sample in [0, 1].
+    """
+
+    embeddings: np.ndarray
+    speech: np.ndarray
+    peaks: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """One face track. ``box``: its median over time."""
+
+    box: Box
+    places: Places
+    evidence: FaceEvidence
+
+
+class WatchedFace:
+    """Embeds and compares the crops of one face as they come; the crops themselves are not kept."""
+
+    def __init__(self, track_id: int, detector: Detector, heard: Heard) -> None:
+        self._track_id = track_id
+        self._detector = detector
+        self._heard = heard
+        self._embedder = detector.mouth_embedder()
+        self._motion = MotionMeter()
+        self._boxes: list[np.ndarray] = []
+        self._places: list[tuple[Box, Mouth] | None] = []
+        self._first = 0
+        self._visible: list[bool] = []
+        self._opening: list[float] = []
+        self._looked_at: list[int] = []
+        self._rendered: list[Future[np.ndarray]] = []
+        self._faces: list[np.ndarray] = []
+        self._similarity: list[np.ndarray] = []
+        self._compared = self._windowed = 0
+        self._curve = np.zeros(2 * MAX_OFFSET + 1)
+
+    def keep(self, crops: Sequence[MouthCrop]) -> None:
+        """Embed crops; a frame that the grid lacks is as the one before it, but not visible."""
+        for crop in crops:
+            if not self._visible:
+                self._first = crop.index
+            while self._first + len(self._visible) < crop.index:
+                self._append(crop, visible=False)
+            self._append(crop, crop.visible)
+            self._boxes.append(crop.box)
+            if crop.face is not None:
+                self._looked_at.append(crop.index - self._first)
+                self._faces.append(crop.face.pixels)
+                if len(self._faces) == BATCH_FACES:
+                    self._look()
+        self._compare(self._embedder.take())
+
+    def new_windows(self, window_s: float, hop_s: float) -> list[WindowEvidence]:
+        """Evidence of the windows that are complete since the last call, at the offset that is best so far."""
+        known, end = self._first + self._windowed, self._first + self._compared
+        starts = window_starts(known, end - 1, window_s, hop_s)
+        if not starts:
+            return []
+        evidence = self._evidence(self._windowed, self._compared)
+        self._windowed = starts[-1] + 1 - self._first
+        return slide(evidence, window_s, hop_s, int(self._curve.argmax()) - MAX_OFFSET)
+
+    def finish(self) -> SeenFace:
+        """The face as evidence, once the last frame was seen."""
+        if self._faces:
+            self._look()
+        self._compare(self._embedder.finish())
+        left, top, right, bottom = np.median(self._boxes, axis=0)
+        return SeenFace(_box(left, top, right, bottom), self._all_places(), self._evidence(0, self._compared))
+
+    def _compare(self, video: np.ndarray) -> None:
+        if not len(video):
+            return
+        sound = aligned_sound(self._heard.embeddings, self._first + self._compared, len(video))
+        similarity = self._detector.offset_similarity(video, sound)
+        end = self._compared + len(video)
+        self._curve += similarity[self._usable(self._compared, end)].sum(0)
+        self._similarity.append(similarity)
+        self._compared = end
+
+    def _usable(self, first: int, end: int) -> np.ndarray:
+        return np.array(self._visible[first:end]) & self._speech(first, end)
+
+    def _speech(self, first: int, end: int) -> np.ndarray:
+        return speech_frames(self._heard.speech, self._first + end)[self._first + first :]
+
+    def _evidence(self, first: int, end: int) -> FaceEvidence:
+        looks = [look.result() for look in self._rendered if look.done() or end == len(self._visible)]
+        rendered = np.concatenate([np.zeros(0, np.float32), *looks])
+        return FaceEvidence(
+            track_id=self._track_id,
+            first=self._first + first,
+            similarity=np.concatenate(self._similarity)[first:end],
+            usable=self._usable(first, end),
+            speech=self._speech(first, end),
+            visible=np.array(self._visible[first:end]),
+            lip_opening=np.array(self._opening[first:end]),
+            motion=self._motion.measured(first, end),
+            rendered=over_time(np.array(self._looked_at[: len(rendered)]), rendered, end)[first:],
+        )
+
+    def _all_places(self) -> Places:
+        boxes, mouths = zip(*(place or (None, None) for place in self._places))
+        return Places(self._track_id, round(self._first / GRID_FPS, 3), boxes, mouths)
+
+    def _look(self) -> None:
+        self._rendered.append(self._detector.look_at(np.stack(self._faces)))
+        self._faces = []
+
+    def _append(self, crop: MouthCrop, visible: bool) -> None:
+        if len(self._visible) % PLACE_EVERY == 0:
+            self._places.append((_box(*crop.box), _mouth(crop.place)) if visible else None)
+        self._embedder.push(crop.pixels)
+        self._motion.push(crop.pixels)
+        self._visible.append(visible)
+        self._opening.append(crop.lip_opening)
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> Box:
+    left, top, right, bottom = (round(float(side)) for side in (left, top, right, bottom))
+    return left, top, right - left, bottom - top
+
+
+def _mouth(place: np.ndarray) -> Mouth:
+    x, y, along, down = place.tolist()
+    side, turned = float(np.hypot(along, down)), float(np.degrees(np.arctan2(down, along)))
+    return round(x, 1), round(y, 1), round(side, 1), round(turned, 1)
