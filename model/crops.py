@@ -1,10 +1,9 @@
-"""Faces in; crops out: mouths at 96 x 96, now and then whole faces at 160 x 160; upright, of one size, steady.
+"""Faces in; crops of their mouths out, 96 x 96: upright, of one size, steady.
 
 The crop is centred on the mean of the lip landmarks, turned by the line between the outer eye corners, and
 1.25 times as wide as the face is large; the size of a face is the larger of the outer-eye distance and
 0.78 times the distance from the middle of the eyes to the chin, so that a turned head keeps its scale.
-All three are averaged over 5 frames (200 ms), which steadies the crop without blurring the lips. Crops of the
-face are twice as wide as the face is large and reach from the forehead to below the chin.
+All three are averaged over 5 frames (200 ms), which steadies the crop without blurring the lips.
 """
 
 from collections import defaultdict, deque
@@ -32,30 +31,8 @@ SMOOTHING = 5
 CROP_WIDTH = 1.25
 CHIN_TO_EYES = 0.78
 
-FACE_SIZE = 160
-FACE_WIDTH = 2.0
-FACE_LIFT = 0.25
-"""How far above the lips a face's crop is centred, in sizes of the face."""
-
-FACE_EVERY = 10
-"""Frames from one crop of the whole face to the next: 2.5 a second."""
-
-FACE_STEP = 2
-"""Frames between the two pictures of one crop of the face."""
-
 MAX_YAW_DEG = 45.0
 MIN_CROP_PX = 28.0
-
-
-@dataclass(frozen=True, slots=True)
-class FaceCrop:
-    """A face in two frames, 80 ms apart, cut out at the same place.
-
-    ``pixels``: (2, 160, 160, 3) uint8 RGB. ``landmarks``: (468, 2) float32, pixels of the first picture.
-    """
-
-    pixels: np.ndarray
-    landmarks: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +42,7 @@ class MouthCrop:
     ``pixels``: (96, 96, 3) uint8 RGB. ``visible``: the face was found here, not too far turned or small.
     ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. In pixels of the
     upright source picture are ``place``, (4,): centre x and y of the crop, and the vector along its upper edge; and
-    ``box``: left, top, right, bottom of the face. ``face``: the whole face, now and then, where it is visible.
+    ``box``: left, top, right, bottom of the face.
     """
 
     index: int
@@ -75,7 +52,6 @@ class MouthCrop:
     yaw_deg: float
     place: np.ndarray
     box: np.ndarray
-    face: FaceCrop | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +131,7 @@ class MouthCropper:
             yaw_deg=sight.face.yaw_deg,
             place=geometry * (1, 1, CROP_WIDTH, CROP_WIDTH) / sight.frame.scale,
             box=sight.face.box / sight.frame.scale,
-            face=self._face(i, geometry) if visible else None,
         )
-
-    def _face(self, i: int, geometry: np.ndarray) -> FaceCrop | None:
-        now, later = self._sights[i], self._sights[min(i + FACE_STEP, len(self._sights) - 1)]
-        if now.index % FACE_EVERY or later.index - now.index != FACE_STEP or not later.seen:
-            return None
-        place = face_geometry(geometry)
-        to_frame = _to_frame(place, FACE_WIDTH, FACE_SIZE)
-        landmarks = (now.face.landmarks - to_frame[:, 2]) @ np.linalg.inv(to_frame[:, :2]).T
-        pictures = [cut_out(sight.frame.rgb, place, FACE_WIDTH, FACE_SIZE) for sight in (now, later)]
-        return FaceCrop(np.stack(pictures), landmarks.astype(np.float32))
 
 
 def face_size(landmarks: np.ndarray) -> float:
@@ -192,39 +157,28 @@ def mouth_geometry(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([landmarks[list(LIPS)].mean(0), along * face_size(landmarks)])
 
 
-def face_geometry(geometry: np.ndarray) -> np.ndarray:
-    """Where the crop of the face belongs, given where that of the mouth does, as from `mouth_geometry`."""
-    up = np.array([geometry[3], -geometry[2]])
-    return np.concatenate([geometry[:2] + FACE_LIFT * up, geometry[2:]])
-
-
 def cut_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     """Mouth (96, 96, 3) uint8 out of a frame; ``geometry`` as from `mouth_geometry`."""
-    return cut_out(rgb, geometry, CROP_WIDTH, CROP_SIZE)
-
-
-def cut_out(rgb: np.ndarray, geometry: np.ndarray, width: float, size: int) -> np.ndarray:
-    """Crop (size, size, 3) uint8 out of a frame, ``width`` times as wide as the face is large."""
-    step = width * np.hypot(geometry[2], geometry[3]) / size
+    step = CROP_WIDTH * np.hypot(geometry[2], geometry[3]) / CROP_SIZE
     if step >= 2:
-        rgb, geometry = _shrunk_around(rgb, geometry, width, int(step))
+        rgb, geometry = _shrunk_around(rgb, geometry, int(step))
     return cv2.warpAffine(
-        rgb, _to_frame(geometry, width, size), (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        rgb, _to_frame(geometry), (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
 
 
-def _to_frame(geometry: np.ndarray, width: float, size: int) -> np.ndarray:
+def _to_frame(geometry: np.ndarray) -> np.ndarray:
     """(2, 3): from pixels of the crop to pixels of the frame."""
-    right = width * geometry[2:] / size
+    right = CROP_WIDTH * geometry[2:] / CROP_SIZE
     down = np.array([-right[1], right[0]])
-    origin = geometry[:2] - (right + down) * (size - 1) / 2
+    origin = geometry[:2] - (right + down) * (CROP_SIZE - 1) / 2
     return np.stack([right, down, origin], axis=1)
 
 
-def _shrunk_around(rgb: np.ndarray, geometry: np.ndarray, width: float, factor: int) -> tuple[np.ndarray, np.ndarray]:
+def _shrunk_around(rgb: np.ndarray, geometry: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """The part of the frame that matters, area-averaged, so that the warp does not alias."""
-    centre, reach = geometry[:2], int(0.75 * width * np.hypot(geometry[2], geometry[3])) + factor
+    centre, reach = geometry[:2], int(0.75 * CROP_WIDTH * np.hypot(geometry[2], geometry[3])) + factor
     height, breadth = rgb.shape[:2]
     left, top = (int(np.clip(c - reach, 0, limit - factor)) for c, limit in zip(centre, (breadth, height)))
     right, bottom = (

@@ -7,25 +7,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.audio import SpeechActivity
-from model.content import ContentDetector
-from model.crops import CROP_SIZE, FACE_SIZE
+from model.crops import CROP_SIZE
 from model.detector import CONTEXT, EMBEDDING, MAX_OFFSET, LipSyncDetector
 from model.faces import FaceFinder
 from model.media import SAMPLES_PER_FRAME
 from model.results import VERSION, DetectorInfo
+from model.temporal import FRAMES, TemporalDetector
 from model.verdict import UNFITTED, VerdictRule, load_rule
 from model.weights import digest, load_weights
+from model.windows import over_time
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
-Kind = Literal["mouths", "sound", "faces"]
+Kind = Literal["mouths", "sound", "sequences"]
 
-BATCH_FACES = 8
 BATCH_FRAMES = 100
 """Pictures, or 40 ms pieces of sound, that go through the detector at a time, apart from their context."""
 
@@ -79,6 +80,46 @@ class Embedder:
             self._under_way = None
 
 
+class RenderingMeter:
+    """Says how rendered successive crops of one face look, `FRAMES` at a time; only the last ones are kept.
+
+    ``judge``: of a sequence, (24, 96, 96) uint8 grey, the logit (1,) in time.
+    """
+
+    def __init__(self, judge: Callable[[np.ndarray], Future[np.ndarray]]) -> None:
+        self._judge = judge
+        self._last: deque[np.ndarray] = deque(maxlen=FRAMES)
+        self._count = 0
+        self._middles: list[float] = []
+        self._logits: list[Future[np.ndarray]] = []
+
+    def push(self, crop: np.ndarray) -> None:
+        """Add the next crop, (96, 96, 3) uint8."""
+        self._last.append(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
+        self._count += 1
+        if self._count % FRAMES == 0:
+            self._look()
+
+    def finish(self) -> None:
+        """Judge the last crops too, with some before them; fewer than a sequence end with the last one repeated."""
+        if self._count % FRAMES:
+            self._look()
+
+    def measured(self, wait: bool = False) -> np.ndarray:
+        """(T,) float of all crops, joined by lines between the middles of sequences; nan where nothing is known.
+
+        ``wait``: also for those that are not judged yet.
+        """
+        known = [logit.result() for logit in self._logits if wait or logit.done()]
+        values = np.concatenate([np.zeros(0, np.float32), *known])
+        return over_time(np.array(self._middles[: len(values)]), values, self._count)
+
+    def _look(self) -> None:
+        sequence = [*self._last, *[self._last[-1]] * (FRAMES - len(self._last))]
+        self._middles.append(self._count - len(self._last) + (FRAMES - 1) / 2)
+        self._logits.append(self._judge(np.stack(sequence)))
+
+
 Run = Callable[[Kind, np.ndarray], np.ndarray]
 """Puts a batch through the network of a kind, see `Networks`."""
 
@@ -87,19 +128,22 @@ class Networks:
     """The networks on one device, compiled. Everything they take and return is batched along the first axis.
 
     Called with "mouths", (B, T, 96, 96, 3) uint8 of successive frames, and "sound", (B, 640 T) float32 at 16 kHz,
-    they return embeddings (B, T, 256) float32; with "faces", (B, 2, 160, 160, 3) uint8, logits (B,) float32 of how
-    rendered each looks, see `ContentDetector`.
+    they return embeddings (B, T, 256) float32; with "sequences", (B, 24, 96, 96) uint8 grey, logits (B,) float32 of
+    how rendered each looks, see `TemporalDetector`.
     """
 
-    def __init__(self, network: LipSyncDetector, content: ContentDetector, device: str) -> None:
+    def __init__(self, network: LipSyncDetector, temporal: TemporalDetector, device: str) -> None:
         self._device = torch.device(device)
         self._half = halves(self._device)
         self._network = torch.jit.freeze(
             torch.jit.script(network.to(self._device, memory_format=torch.channels_last).eval()),
             preserved_attrs=["encode_video", "encode_audio"],
         )
-        self._content = torch.jit.optimize_for_inference(torch.jit.script(content.to(self._device).eval()))
-        self._networks = {"mouths": self._embed_mouths, "sound": self._embed_sound, "faces": self._look_at}
+        self._temporal = torch.jit.freeze(
+            torch.jit.script(temporal.to(self._device, memory_format=torch.channels_last).eval()),
+            preserved_attrs=["changes_of", "judge"],
+        )
+        self._networks = {"mouths": self._embed_mouths, "sound": self._embed_sound, "sequences": self._look_at}
         self.scale = network.log_scale.exp().item()
 
     @torch.inference_mode()
@@ -111,8 +155,8 @@ class Networks:
         for frames in (1, BATCH_FRAMES + 2 * CONTEXT, BATCH_FRAMES + 2 * CONTEXT):
             self("mouths", np.zeros((1, frames, CROP_SIZE, CROP_SIZE, 3), np.uint8))
             self("sound", np.zeros((1, frames * SAMPLES_PER_FRAME), np.float32))
-        for faces in (1, BATCH_FACES, BATCH_FACES):
-            self("faces", np.zeros((faces, 2, FACE_SIZE, FACE_SIZE, 3), np.uint8))
+        for _ in range(3):
+            self("sequences", np.zeros((1, FRAMES, CROP_SIZE, CROP_SIZE), np.uint8))
 
     def _there(self, items: np.ndarray) -> Tensor:
         """On the device; a GPU fetches them by itself, out of memory that is not moved meanwhile."""
@@ -126,12 +170,14 @@ class Networks:
     def _embed_sound(self, sound: Tensor) -> Tensor:
         return self._network.encode_audio(sound[:, None])
 
-    def _look_at(self, faces: Tensor) -> Tensor:
-        return self._content(faces.permute(0, 1, 4, 2, 3).float() / 255)
+    def _look_at(self, sequences: Tensor) -> Tensor:
+        changes = self._temporal.changes_of(sequences)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            return self._temporal.judge(changes)
 
 
 class Detector:
-    """Compares mouths with sound, and looks at faces. One instance serves all threads of a process.
+    """Compares mouths with sound, and looks at how they move. One instance serves all threads of a process.
 
     ``run`` puts batches through the networks, here or in another process; it is called from one thread, beside
     those that gather the next batches. ``scale``: of similarities.
@@ -169,14 +215,9 @@ class Detector:
         """For successive 40 ms of sound, (640,) float32 each."""
         return Embedder(lambda pieces: self.run("sound", np.concatenate(pieces)[None])[0], self._aside)
 
-    def look_at(self, faces: np.ndarray) -> Future[np.ndarray]:
-        """How rendered up to `BATCH_FACES` faces, (N, 2, 160, 160, 3) uint8, look: (N,) logits, in time."""
-        return self._aside.submit(self.run, "faces", faces)
-
-    def rendered(self, faces: np.ndarray) -> np.ndarray:
-        """How rendered faces (N, 2, 160, 160, 3) uint8 look: (N,) logits, see `ContentDetector`."""
-        parts = [self.look_at(faces[i : i + BATCH_FACES]) for i in range(0, len(faces), BATCH_FACES)]
-        return np.concatenate([np.zeros(0, np.float32), *(part.result() for part in parts)])
+    def rendering_meter(self) -> RenderingMeter:
+        """For crops, (96, 96, 3) uint8 each, of one face in successive frames."""
+        return RenderingMeter(lambda sequence: self._aside.submit(self.run, "sequences", sequence[None]))
 
     def settle(self) -> None:
         """Wait until nothing that was begun is under way, as after an analysis that failed."""
@@ -198,7 +239,8 @@ class Detector:
 def halves(device: torch.device) -> bool:
     """Whether bfloat16 is faster there than float32: on GPUs, and on processors with matrix units for it.
 
-    Embeddings of mouths then differ from those in float32 by less than 0.01, of a length of up to 2.
+    Embeddings of mouths then differ from those in float32 by less than 0.01, of a length of up to 2; logits of how
+    rendered mouths look by less than 0.02.
     """
     return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
 
@@ -217,9 +259,9 @@ def load_detector(
     was fitted without that family of generators. ``fitted`` False: with no rule. Raises FileNotFoundError when a
     weights file is missing, RuntimeError when it is of another network.
     """
-    network, content = LipSyncDetector(), ContentDetector()
+    network, temporal = LipSyncDetector(), TemporalDetector()
     loaded, rule = {}, UNFITTED
-    for name, part in (("lipsync.safetensors", network), ("content.safetensors", content)):
+    for name, part in (("lipsync.safetensors", network), ("temporal.safetensors", temporal)):
         loaded[name] = load_weights(part, weights / name)
     if fitted:
         numbers = rule_path(weights, left_out)
@@ -231,6 +273,6 @@ def load_detector(
         weights=loaded,
         thresholds={"real_below": rule.real_below, "fake_above": rule.fake_above},
     )
-    networks = Networks(network, content, info.device)
+    networks = Networks(network, temporal, info.device)
     networks.warm_up()
     return Detector(info, rule, networks.scale, networks)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-VERSION = "1.3.0"
+VERSION = "1.4.0"
 """Of the detector, weights and rule together."""
 
 Verdict = Literal["real", "fake", "inconclusive"]
@@ -41,7 +41,7 @@ class Window:
 
     ``sync_score``: probability in [0, 1] that mouth and voice match at the track's constant offset; None
     where there is no evidence, and then ``note`` says why. ``content_score``: probability in [0, 1] that the
-    face was filmed, not rendered, by its pixels. ``offset_ms``: best offset of this window alone.
+    mouth was filmed, not rendered, by its pixels. ``offset_ms``: best offset of this window alone.
     ``fake_probability``: calibrated, of this window alone.
     """
 

@@ -2,10 +2,10 @@
 
 Facts of windows (`WindowEvidence.facts`) are averaged, and of each only what exceeds what is usual of real video
 counts: that a mouth is well in sync does not excuse that it looks rendered. A weighted sum of these excesses gives
-log-odds of a fake, of the whole video and of its worst two seconds, and a logistic function of both gives the
-probability that the video is a lip-sync fake, at even odds of real and fake. All numbers are fitted by logistic
-regression on people that no detector was trained on (`model.training.fit_verdict`), so that the probability means
-what it says there. Two thresholds make the verdict; between them it is inconclusive.
+log-odds of a fake, of the whole video and of its worst two seconds. Logistic functions of each say how likely the
+video is a fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at
+even odds of real and fake. All numbers are fitted by logistic regression on people that no detector was trained on
+(`model.training.fit_verdict`). Two thresholds make the verdict; between them it is inconclusive.
 """
 
 import json
@@ -45,6 +45,9 @@ SLACK = 0.5
 STRETCH_S = 2.0
 """A part of a video that is fake for this long is looked for."""
 
+MARGIN = 1.0
+"""By how much the log-odds of a fake in part must exceed those of a fake throughout to count instead."""
+
 NOTABLE = 1.0
 """Log-odds from which a kind of evidence is named as a reason."""
 
@@ -74,8 +77,9 @@ class VerdictRule:
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
     face being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
     facts of real video. ``evidence``: log-odds of a fake from excesses over them. ``window``: probability from
-    those of one window; ``video``: from `video_facts`, where ``tail`` is by how much the log-odds of the worst
-    2 s of real video rise when it is e times as long. ``sharpness``: what the mean similarity by offset is
+    those of one window; ``whole`` and ``worst``: of a fake throughout and in part, from one each of `video_facts`,
+    where ``tail`` is by how much the log-odds of the worst 2 s of real video rise when it is e times as long.
+    ``sharpness``: what the mean similarity by offset is
     multiplied by to make a softmax of it an honest probability of the offset. ``real_below``, ``fake_above``:
     thresholds of the fake probability.
     """
@@ -86,7 +90,8 @@ class VerdictRule:
     spread: tuple[float, ...]
     evidence: Logistic
     window: Logistic
-    video: Logistic
+    whole: Logistic
+    worst: Logistic
     tail: float
     sharpness: float
     real_below: float
@@ -102,7 +107,11 @@ class VerdictRule:
 
     def fake_probability(self, windows: Sequence[WindowEvidence]) -> float:
         """Probability that these windows, one or more with evidence, are of a lip-sync fake."""
-        return self.video(self.video_facts(windows))
+        return float(expit(self.video_log_odds(self.video_facts(windows))))
+
+    def video_log_odds(self, facts: np.ndarray) -> float:
+        """Log-odds of a fake, throughout or in part, from `video_facts`."""
+        return max(self.whole.log_odds(facts[:1]), self.worst.log_odds(facts[1:]) - MARGIN)
 
     def window_probability(self, window: WindowEvidence) -> float:
         """Probability that one window alone is of a lip-sync fake."""
@@ -134,7 +143,7 @@ class VerdictRule:
         return np.maximum(beyond - SLACK, 0.0)
 
     def suspicion(self, windows: Sequence[WindowEvidence]) -> tuple[float, float, float]:
-        """Log-odds that sync, the look of the face and its motion add, each 0 at least."""
+        """Log-odds that sync, the look of the mouth and its motion add, each 0 at least."""
         parts = np.array(self.evidence.weights) * self.excess(np.mean([w.facts for w in windows], axis=0))
         return float(parts[SYNC].sum()), float(parts[LOOK].sum()), float(parts[MOTION].sum())
 
@@ -153,10 +162,10 @@ class VerdictRule:
         return "real" if fake_probability < self.real_below else "inconclusive"
 
 
-LOGISTICS = ("out_of_sync", "rendered", "evidence", "window", "video")
+LOGISTICS = ("out_of_sync", "rendered", "evidence", "window", "whole", "worst")
 UNFITTED = VerdictRule(
     out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 3, 0), of_real=(0,) * 6, spread=(1,) * 6,
-    evidence=Logistic((0,) * 6, 0), window=Logistic((0,), 0), video=Logistic((0,) * 2, 0),
+    evidence=Logistic((0,) * 6, 0), window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
     tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""

@@ -1,14 +1,13 @@
 """One face while it is watched: its crops in, and what is known of it at every instant out."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
 from model.crops import MouthCrop
 from model.detector import MAX_OFFSET
-from model.engine import BATCH_FACES, Detector
+from model.engine import Detector
 from model.media import GRID_FPS
 from model.motion import MotionMeter
 from model.results import Box, Mouth, Places
@@ -16,7 +15,6 @@ from model.windows import (
     FaceEvidence,
     WindowEvidence,
     aligned_sound,
-    over_time,
     slide,
     speech_frames,
     window_starts,
@@ -58,14 +56,12 @@ class WatchedFace:
         self._heard = heard
         self._embedder = detector.mouth_embedder()
         self._motion = MotionMeter()
+        self._rendering = detector.rendering_meter()
         self._boxes: list[np.ndarray] = []
         self._places: list[tuple[Box, Mouth] | None] = []
         self._first = 0
         self._visible: list[bool] = []
         self._opening: list[float] = []
-        self._looked_at: list[int] = []
-        self._rendered: list[Future[np.ndarray]] = []
-        self._faces: list[np.ndarray] = []
         self._similarity: list[np.ndarray] = []
         self._compared = self._windowed = 0
         self._curve = np.zeros(2 * MAX_OFFSET + 1)
@@ -79,11 +75,6 @@ class WatchedFace:
                 self._append(crop, visible=False)
             self._append(crop, crop.visible)
             self._boxes.append(crop.box)
-            if crop.face is not None:
-                self._looked_at.append(crop.index - self._first)
-                self._faces.append(crop.face.pixels)
-                if len(self._faces) == BATCH_FACES:
-                    self._look()
         self._compare(self._embedder.take())
 
     def new_windows(self, window_s: float, hop_s: float) -> list[WindowEvidence]:
@@ -98,8 +89,7 @@ class WatchedFace:
 
     def finish(self) -> SeenFace:
         """The face as evidence, once the last frame was seen."""
-        if self._faces:
-            self._look()
+        self._rendering.finish()
         self._compare(self._embedder.finish())
         left, top, right, bottom = np.median(self._boxes, axis=0)
         return SeenFace(_box(left, top, right, bottom), self._all_places(), self._evidence(0, self._compared))
@@ -121,8 +111,6 @@ class WatchedFace:
         return speech_frames(self._heard.speech, self._first + end)[self._first + first :]
 
     def _evidence(self, first: int, end: int) -> FaceEvidence:
-        looks = [look.result() for look in self._rendered if look.done() or end == len(self._visible)]
-        rendered = np.concatenate([np.zeros(0, np.float32), *looks])
         return FaceEvidence(
             track_id=self._track_id,
             first=self._first + first,
@@ -132,22 +120,19 @@ class WatchedFace:
             visible=np.array(self._visible[first:end]),
             lip_opening=np.array(self._opening[first:end]),
             motion=self._motion.measured(first, end),
-            rendered=over_time(np.array(self._looked_at[: len(rendered)]), rendered, end)[first:],
+            rendered=self._rendering.measured(wait=end == len(self._visible))[first:end],
         )
 
     def _all_places(self) -> Places:
         boxes, mouths = zip(*(place or (None, None) for place in self._places))
         return Places(self._track_id, round(self._first / GRID_FPS, 3), boxes, mouths)
 
-    def _look(self) -> None:
-        self._rendered.append(self._detector.look_at(np.stack(self._faces)))
-        self._faces = []
-
     def _append(self, crop: MouthCrop, visible: bool) -> None:
         if len(self._visible) % PLACE_EVERY == 0:
             self._places.append((_box(*crop.box), _mouth(crop.place)) if visible else None)
         self._embedder.push(crop.pixels)
         self._motion.push(crop.pixels)
+        self._rendering.push(crop.pixels)
         self._visible.append(visible)
         self._opening.append(crop.lip_opening)
 

@@ -26,7 +26,7 @@ class FaceEvidence:
 
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
     visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
-    ``rendered``: (T,), how rendered the face looks, see `model.content`; nan where that is not known.
+    ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not known.
     ``motion``: (T, 2), see `model.motion`.
     """
 
@@ -57,7 +57,7 @@ class WindowEvidence:
 
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
-    ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the face looks, and
+    ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and
     ``smoothness`` (2,) how smoothly the mouth moves (`model.motion`), 0 where that is not known.
     """
 
@@ -80,7 +80,7 @@ class WindowEvidence:
 
     @property
     def content_facts(self) -> np.ndarray:
-        """(3,): how rendered the face looks, and how smoothly the mouth moves."""
+        """(3,): how rendered the mouth looks, and how smoothly it moves."""
         return np.array([self.rendered, *self.smoothness])
 
     @property

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.content import ContentDetector
-from model.crops import CROP_SIZE, FACE_SIZE
+from model.crops import CROP_SIZE
 from model.detector import LipSyncDetector
-from model.engine import BATCH_FACES, BATCH_FRAMES, Detector, Kind, halves
+from model.engine import BATCH_FRAMES, Detector, Kind, halves
 from model.media import GRID_FPS, SAMPLES_PER_FRAME
+from model.temporal import FRAMES, TemporalDetector
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 LEAST_S = 1.0
@@ -26,7 +26,7 @@ COPIED_BYTES = 1 << 26
 PIECES: dict[Kind, np.ndarray] = {
     "mouths": np.zeros((1, BATCH_FRAMES, CROP_SIZE, CROP_SIZE, 3), np.uint8),
     "sound": np.zeros((1, BATCH_FRAMES * SAMPLES_PER_FRAME), np.float32),
-    "faces": np.zeros((BATCH_FACES, 2, FACE_SIZE, FACE_SIZE, 3), np.uint8),
+    "sequences": np.zeros((1, FRAMES, CROP_SIZE, CROP_SIZE), np.uint8),
 }
 """What a piece of a video is to each network."""
 
@@ -39,7 +39,7 @@ def throughput(detector: Detector, most: int) -> list[dict[str, float | str]]:
     print(
         f"{device}: {operations_per_s / 1e9:.0f} GFLOP/s in matrix products, {bytes_per_s / 1e9:.1f} GB/s copied there"
     )
-    print(f"{'network':>8}{'batch':>7}{'pieces/s':>10}{'ms':>8}{'of GFLOP/s':>12}{'of GB/s':>9}")
+    print(f"{'network':>10}{'batch':>7}{'pieces/s':>10}{'ms':>8}{'of GFLOP/s':>12}{'of GB/s':>9}")
     rows: list[dict[str, float | str]] = []
     for kind, piece in PIECES.items():
         operations = _operations(kind, piece)
@@ -55,20 +55,20 @@ def throughput(detector: Detector, most: int) -> list[dict[str, float | str]]:
                 row["windows_per_s"] = size * BATCH_FRAMES / GRID_FPS / took_s
             rows.append(row)
             shares = f"{row['share_of_operations']:12.1%}{row['share_of_copying']:9.1%}"
-            print(f"{kind:>8}{size:7}{row['pieces_per_s']:10.1f}{row['ms']:8.1f}{shares}")
+            print(f"{kind:>10}{size:7}{row['pieces_per_s']:10.1f}{row['ms']:8.1f}{shares}")
     return rows
 
 
 def _operations(kind: Kind, piece: np.ndarray) -> int:
     """Multiplications and additions for one piece."""
-    network, content, items = LipSyncDetector().eval(), ContentDetector().eval(), torch.from_numpy(piece)
+    network, temporal, items = LipSyncDetector().eval(), TemporalDetector().eval(), torch.from_numpy(piece)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         if kind == "mouths":
             network.encode_video(items.permute(0, 1, 4, 2, 3).float())
         elif kind == "sound":
             network.encode_audio(items[:, None])
         else:
-            content(items.permute(0, 1, 4, 2, 3).float())
+            temporal(items)
     return counter.get_total_flops()
 
 

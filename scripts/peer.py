@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from model import load_detector
+from model.temporal import FRAMES
 from model.training.prepare import prepare_clip
 
 Arrays = dict[str, np.ndarray]
 
 
 class Peer(litserve.LitAPI):
-    """Mouths, sound and faces of a video, embedded."""
+    """Mouths and sound of a video, embedded, and how rendered the mouths look."""
 
     def setup(self, device: str) -> None:
         """Load the networks."""
@@ -41,15 +42,16 @@ class Peer(litserve.LitAPI):
 
     def batch(self, inputs: list[Arrays]) -> Arrays:
         """Stack what several videos have."""
-        return {name: np.stack([one[name] for one in inputs]) for name in ("crops", "audio", "faces")}
+        return {name: np.stack([one[name] for one in inputs]) for name in ("crops", "audio")}
 
     def predict(self, batch: Arrays) -> list[float]:
         """One number for each video, of all that the networks say."""
-        size, faces = batch["faces"].shape[:2]
-        rendered = self._run("faces", batch["faces"].reshape(size * faces, *batch["faces"].shape[2:]))
+        size, frames = batch["crops"].shape[:2]
+        grey = batch["crops"][:, : frames - frames % FRAMES, ..., 1]
+        rendered = self._run("sequences", grey.reshape(-1, FRAMES, *grey.shape[2:]))
         video = self._run("mouths", batch["crops"])
         sound = self._run("sound", batch["audio"].astype(np.float32) / 32768)
-        return [float((video[i] * sound[i]).mean() + rendered.reshape(size, faces)[i].mean()) for i in range(size)]
+        return [float((video[i] * sound[i]).mean() + rendered.reshape(size, -1)[i].mean()) for i in range(size)]
 
     def encode_response(self, output: float) -> dict[str, Any]:
         """As JSON."""

@@ -145,7 +145,7 @@ def _without_networks(begin_at: float, clip: Path) -> float:
 
 def _at_once(kind: Kind, items: np.ndarray) -> np.ndarray:
     """What `model.engine.Networks` would return, of zeros."""
-    if kind == "faces":
+    if kind == "sequences":
         return np.zeros(len(items), np.float32)
     frames = items.shape[1] if kind == "mouths" else items.shape[1] // SAMPLES_PER_FRAME
     return np.zeros((len(items), frames, EMBEDDING), np.float32)

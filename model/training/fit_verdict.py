@@ -3,8 +3,8 @@
 Real: clips of the validation identities. Fake: generated clips, none of which any detector was trained on; the real
 mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
 generated clips count as they are and as uploading leaves them (`model.training.uploads`). Within each kind every
-identity weighs the same (`SHARES`). Writes the rule that is served, and for every family of generators one
-that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
+identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators
+one that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
 """
 
 import argparse
@@ -56,8 +56,9 @@ LOWEST_FAKE_ABOVE, REAL_BELOW = 0.8, 0.5
 PENALTY = 3e-3
 SIGNS = tuple(SUSPICIOUS.values())
 
-SHARES = {"real": 0.5, "generated": 0.3, "swapped": 0.12, "partial": 0.08}
-"""Of the weight in fitting the probability of a fake."""
+THROUGHOUT = {"real": 0.5, "generated": 0.38, "swapped": 0.12}
+IN_PART = {"real": 0.5, "partial": 0.5}
+"""Of the weight in fitting how likely a video is a fake throughout, and in part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +125,14 @@ def fit(
     windows = (of_real, of_made, of_swapped)
     by_window = [(label, share, _through(facts, odds)) for (label, share, _), facts in zip(sides, windows)]
     facts = {kind: [(part.identity, weighed.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
-    video = _logistic([(int(kind != "real"), SHARES[kind], facts[kind]) for kind in kinds], (1, 1))
-    window = _logistic(by_window, (1,))
+    whole, worst = (
+        _logistic([(int(kind != "real"), share, _only(facts[kind], fact)) for kind, share in shares.items()], (1,))
+        for shares, fact in ((THROUGHOUT, slice(0, 1)), (IN_PART, slice(1, 2)))
+    )
+    complete = replace(weighed, window=_logistic(by_window, (1,)), whole=whole, worst=worst)
     return replace(
-        weighed,
-        window=window,
-        video=video,
-        fake_above=_fake_above(np.array([video.log_odds(of_one) for _, of_one in facts["real"]])),
+        complete,
+        fake_above=_fake_above(np.array([complete.video_log_odds(of_one) for _, of_one in facts["real"]])),
     )
 
 
@@ -144,7 +146,7 @@ def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
 def _fake_above(log_odds: np.ndarray) -> float:
     """Threshold that no real segment, and few were their log-odds normal, are above."""
     tail = norm.isf(MAX_FALSE_ACCUSATIONS, log_odds.mean(), log_odds.std())
-    return round(max(LOWEST_FAKE_ABOVE, float(expit(max(tail, log_odds.max())))), 3)
+    return float(np.ceil(1000 * max(LOWEST_FAKE_ABOVE, expit(max(tail, log_odds.max())))) / 1000)
 
 
 def _parts_and_wholes(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:

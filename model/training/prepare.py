@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from model.crops import CROP_SIZE, FACE_SIZE, MouthCrop, follow_mouths
+from model.crops import CROP_SIZE, MouthCrop, follow_mouths
 from model.errors import MediaError
 from model.faces import FaceFinder
 from model.media import MediaFile, load_audio
@@ -41,39 +41,14 @@ class PreparedClip:
     sound_late: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedFaces:
-    """The same face, whole, at N moments; see `model.crops.FaceCrop`.
-
-    ``at``: (N,) int, frames after the first crop of the mouth. ``pixels``: (N, 2, 160, 160, 3) uint8 RGB.
-    ``landmarks``: (N, 468, 2) float32. ``generated``: ``pixels`` with the mouths that a generator made.
-    ``coded``: ``pixels`` through an autoencoder.
-    """
-
-    clip: Clip
-    at: np.ndarray
-    pixels: np.ndarray
-    landmarks: np.ndarray
-    generated: np.ndarray | None = None
-    coded: np.ndarray | None = None
-
-
 def load_prepared(clips: Iterable[Clip], cache: Path) -> list[PreparedClip]:
     """Those of ``clips`` that have a usable face, from the cache."""
-    fields = ("crops", "audio", "visible", "lip_opening")
-    return [PreparedClip(clip, *arrays) for clip, arrays in _load(clips, cache, fields) if len(arrays[0])]
+    return [clip for clip in (_load(clip, cache) for clip in clips) if len(clip.crops)]
 
 
-def load_faces(clips: Iterable[Clip], cache: Path) -> list[PreparedFaces]:
-    """The faces of those of ``clips`` that have any, from the cache."""
-    fields = ("face_at", "faces", "landmarks")
-    return [PreparedFaces(clip, *arrays) for clip, arrays in _load(clips, cache, fields) if len(arrays[0])]
-
-
-def _load(clips: Iterable[Clip], cache: Path, fields: Sequence[str]) -> Iterator[tuple[Clip, list[np.ndarray]]]:
-    for clip in clips:
-        with np.load(_cached(cache, clip)) as arrays:
-            yield clip, [arrays[name] for name in fields]
+def _load(clip: Clip, cache: Path) -> PreparedClip:
+    with np.load(_cached(cache, clip)) as arrays:
+        return PreparedClip(clip, *(arrays[name] for name in ("crops", "audio", "visible", "lip_opening")))
 
 
 def prepare_clip(source: Path) -> dict[str, np.ndarray]:
@@ -97,14 +72,8 @@ def _on_one_grid(crops: list[MouthCrop], sound: np.ndarray) -> dict[str, np.ndar
         at = crop.index - first
         pixels[at], visible[at], opening[at] = crop.pixels, crop.visible, crop.lip_opening
     heard = min(length, max(0, len(sound) // 640 - first))
-    whole = [crop for crop in crops if crop.face and crop.index - first < heard]
     audio = np.clip(sound[first * 640 : (first + heard) * 640] * 32767, -32768, 32767).astype(np.int16)
-    return {
-        "crops": pixels[:heard], "audio": audio, "visible": visible[:heard], "lip_opening": opening[:heard],
-        "face_at": np.array([crop.index - first for crop in whole], int),
-        "faces": np.array([crop.face.pixels for crop in whole], np.uint8).reshape(-1, 2, FACE_SIZE, FACE_SIZE, 3),
-        "landmarks": np.array([crop.face.landmarks for crop in whole], np.float32).reshape(-1, 468, 2),
-    }  # fmt: skip
+    return {"crops": pixels[:heard], "audio": audio, "visible": visible[:heard], "lip_opening": opening[:heard]}
 
 
 def _cached(cache: Path, clip: Clip) -> Path:

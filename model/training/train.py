@@ -78,11 +78,11 @@ class Run:
             getattr(self, name).load_state_dict(state[name])
         self.step, self.minutes, self.history = state["step"], state["minutes"], state["history"]
 
-    def learn(self, loss: Tensor) -> float:
-        """One step of the optimizer. Returns the loss."""
+    def learn(self, loss: Tensor, steepest: float = 5.0) -> float:
+        """One step of the optimizer, its gradient as long as ``steepest`` at most. Returns the loss."""
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.detector.parameters(), 5.0)
+        nn.utils.clip_grad_norm_(self.detector.parameters(), steepest)
         self.optimizer.step()
         self.averaged.update_parameters(self.detector)
         self.step += 1

@@ -16,8 +16,8 @@ from model.engine import Detector
 from model.media import SAMPLES_PER_FRAME
 from model.motion import MotionMeter
 from model.training.clips import Clip
-from model.training.prepare import PreparedClip, PreparedFaces, load_faces, load_prepared
-from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames
+from model.training.prepare import PreparedClip, load_prepared
+from model.windows import FaceEvidence, WindowEvidence, aligned_sound, slide, speech_frames
 
 WINDOW_S, HOP_S = 1.0, 0.2
 SEGMENT = 75
@@ -32,8 +32,7 @@ PARTIAL = 50
 class EmbeddedClip:
     """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,).
 
-    ``rendered``: (T,), how rendered the face looks, nan where that is not known. ``motion``: (T, 2), see
-    `model.motion`.
+    ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`. ``motion``: (T, 2), see `model.motion`.
     """
 
     clip: Clip
@@ -78,35 +77,28 @@ class EmbeddedClip:
 
 def load_embedded(detector: Detector, clips: Iterable[Clip], cache: Path) -> list[EmbeddedClip]:
     """Those of ``clips`` that have a usable face, embedded."""
-    return [
-        embed(detector, prepared, next(iter(load_faces([clip], cache)), None))
-        for clip in clips
-        for prepared in load_prepared([clip], cache)
-    ]
+    return [embed(detector, prepared) for clip in clips for prepared in load_prepared([clip], cache)]
 
 
-def rendered_over_time(detector: Detector, faces: PreparedFaces | None, frames: int) -> np.ndarray:
-    """(frames,): how rendered a face looks; nan if it was never seen whole."""
-    return over_time(faces.at, detector.rendered(faces.pixels), frames) if faces else np.full(frames, np.nan)
-
-
-def embed(detector: Detector, clip: PreparedClip, faces: PreparedFaces | None) -> EmbeddedClip:
-    """Embed one clip; ``faces``: of the same clip, if there are any."""
+def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
+    """Embed one clip."""
     mouths, sounds = detector.mouth_embedder(), detector.sound_embedder()
     wave = clip.audio.astype(np.float32) / 32768
-    motion = MotionMeter()
+    motion, rendering = MotionMeter(), detector.rendering_meter()
     for crop in clip.crops:
         mouths.push(crop)
         motion.push(crop)
+        rendering.push(crop)
+    rendering.finish()
     for piece in wave.reshape(-1, SAMPLES_PER_FRAME):
         sounds.push(piece)
     speech = np.zeros(len(clip.crops), np.float32)
     heard = detector.speech_per_frame([wave])[: len(speech)]
     speech[: len(heard)] = heard
-    rendered = rendered_over_time(detector, faces, len(clip.crops))
     return EmbeddedClip(
-        clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening, rendered, motion.measured()
-    )
+        clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening,
+        rendering.measured(wait=True), motion.measured(),
+    )  # fmt: skip
 
 
 def segments(clip: EmbeddedClip) -> Iterator[EmbeddedClip]:

@@ -1,0 +1,244 @@
+"""Train the detector of rendered mouths. Resumable: interrupt it and run the same command again.
+
+Half of what it sees are real mouths; half the same mouths rendered anew (`pseudo_fakes`), some by the generator or an
+autoencoder that were trained here. Both of a pair are degraded alike. No generated video is trained on: what
+generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``). It is
+stopped early, for what it learns after about ten minutes is peculiar to the pseudo-fakes.
+Run: ``python -m model.training.train_temporal --data DIR --generator FILE [--minutes N]``.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from model.detector import LipSyncDetector
+from model.engine import WEIGHTS
+from model.temporal import FRAMES, TemporalDetector
+from model.training.autoencoder import KINDS, MouthAutoencoder, coded_mouths, load_autoencoder
+from model.training.clips import Clip, list_clips, split_clips
+from model.training.generator import MouthGenerator, load_generator, rerender_mouths, voice_of
+from model.training.prepare import PreparedClip, load_prepared, prepare
+from model.training.pseudo_fakes import Mouths, Take, degrade, pseudo_fake
+from model.training.statistics import auc
+from model.training.train import Run, learning_rate
+from model.weights import load_weights, save_weights
+
+TWINS = 6
+"""Real sequences of a step, each there with a pseudo-fake of itself.
+
+Both are degraded by the same draw of chance, so that the mouth is all that tells them apart.
+"""
+
+PEAK_RATE, STEEPEST = 1.5e-3, 1.0
+EMA_DECAY = 0.99
+SMOOTHING = 0.03
+MOST_OF_A_CORPUS, MOST_FRAMES = 320, 250
+"""Clips of a corpus, and frames of a clip, that are trained on; rendering them takes time and memory."""
+
+OTHER_VOICE = 0.5
+"""How often a generated mouth says what is said at another moment of the clip."""
+
+MIN_VISIBLE = 0.8
+REPORT_S = 180
+
+
+@dataclass(frozen=True, slots=True)
+class GreyClip:
+    """Mouths (T, 96, 96) uint8, and the same ``generated`` and ``coded``; ``visible`` (T,) bool."""
+
+    clip: Clip
+    mouths: Mouths
+    generated: Mouths
+    coded: Mouths
+    visible: np.ndarray
+
+    def begins(self) -> np.ndarray:
+        """First frames of the sequences that mostly show the mouth."""
+        shown = np.convolve(self.visible, np.ones(FRAMES), "valid") if len(self.visible) >= FRAMES else np.zeros(0)
+        return np.flatnonzero(shown > MIN_VISIBLE * FRAMES)
+
+
+def as_grey(crops: np.ndarray) -> Mouths:
+    """(T, 96, 96) from (T, 96, 96, 3), as the detector sees them."""
+    return np.stack([cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops])
+
+
+class Renderer:
+    """Clips in; the same in grey out, with mouths from a generator and from one of several autoencoders."""
+
+    def __init__(
+        self, generator: MouthGenerator, autoencoders: Sequence[MouthAutoencoder], listener: LipSyncDetector, seed: int
+    ) -> None:
+        self._generator = generator
+        self._autoencoders = autoencoders
+        self._listener = listener
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, clip: PreparedClip) -> GreyClip:
+        crops = clip.crops[:MOST_FRAMES]
+        voice = voice_of(self._listener, clip).numpy()[: len(crops)]
+        if self._rng.random() < OTHER_VOICE:
+            voice = np.roll(voice, self._rng.integers(len(voice)), 0)
+        reference = crops[self._rng.integers(len(crops))]
+        generated = rerender_mouths(self._generator, crops, reference, voice)
+        coded = coded_mouths(self._autoencoders[self._rng.integers(len(self._autoencoders))], crops)
+        return GreyClip(clip.clip, *map(as_grey, (crops, generated, coded)), clip.visible[: len(crops)])
+
+
+class TakeSampler:
+    """Draws sequences: corpora by the root of their number of people, then a person, a clip, a moment."""
+
+    def __init__(self, clips: Iterable[GreyClip], seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._people: dict[str, dict[str, list[GreyClip]]] = defaultdict(lambda: defaultdict(list))
+        for one in clips:
+            if len(one.begins()):
+                self._people[one.clip.corpus][one.clip.identity].append(one)
+        self._corpora = sorted(self._people)
+        weights = np.array([len(self._people[corpus]) ** 0.5 for corpus in self._corpora])
+        self._chances = weights / weights.sum()
+
+    def draw(self) -> Take:
+        """A sequence, and another of the same clip that overlaps it by less than a half, if there is one."""
+        people = self._people[self._corpora[self._rng.choice(len(self._corpora), p=self._chances)]]
+        clips = people[list(people)[self._rng.integers(len(people))]]
+        clip = clips[self._rng.integers(len(clips))]
+        begin = self._rng.choice(clip.begins())
+        far = [n for n in range(len(clip.mouths) - FRAMES + 1) if abs(n - begin) >= FRAMES // 2]
+        at, other = slice(begin, begin + FRAMES), self._rng.choice(far) if far else None
+        elsewhere = None if other is None else clip.mouths[other : other + FRAMES]
+        return Take(clip.mouths[at], clip.generated[at], clip.coded[at], elsewhere)
+
+
+class Batches:
+    """Endless batches: sequences (N, 24, 96, 96) uint8 and labels (N,), 1 = rendered."""
+
+    def __init__(self, real: Iterable[GreyClip], seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._real = TakeSampler(real, seed)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """The next batch."""
+        takes = [self._real.draw() for _ in range(TWINS)]
+        real, rendered = [take.mouths for take in takes], [pseudo_fake(take, self._rng) for take in takes]
+        fates = self._rng.integers(2**32, size=TWINS).tolist()
+        degraded = [
+            degrade(one, np.random.default_rng(fate)) for side in (real, rendered) for one, fate in zip(side, fates)
+        ]
+        return torch.from_numpy(np.stack(degraded)), torch.tensor([0.0] * TWINS + [1.0] * TWINS)
+
+
+def new_run(device: torch.device) -> Run:
+    """A detector of rendered mouths with its optimizer."""
+    torch.manual_seed(0)
+    detector = TemporalDetector().to(device, memory_format=torch.channels_last)
+    averaged = AveragedModel(detector, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
+    optimizer = torch.optim.AdamW(detector.parameters(), weight_decay=0.03)
+    return Run(detector, nn.BCEWithLogitsLoss(), averaged, optimizer)
+
+
+def train(run: Run, batches: Batches, minutes: float, checkpoint: Path, held_out: Mapping[str, list[Mouths]]) -> None:
+    """Train for ``minutes`` of wall time in all."""
+    if checkpoint.exists():
+        run.restore(checkpoint)
+        print(f"resumed at step {run.step}, {run.minutes:.1f} min")
+    started, reported, losses = time.monotonic(), time.monotonic(), []
+    while run.minutes < minutes:
+        losses.append(_step(run, batches, learning_rate(run.minutes / minutes, PEAK_RATE)))
+        run.minutes += (time.monotonic() - started) / 60
+        started = time.monotonic()
+        if run.minutes >= minutes or started - reported > REPORT_S:
+            row = {"step": run.step, "minutes": round(run.minutes, 1), "loss": round(float(np.mean(losses)), 4)}
+            print(json.dumps(row | auc_by_method(run.averaged.module, held_out)), flush=True)
+            run.save(checkpoint)
+            started, reported, losses = time.monotonic(), time.monotonic(), []
+
+
+def _step(run: Run, batches: Batches, rate: float) -> float:
+    run.detector.train()
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    device = next(run.detector.parameters()).device
+    mouths, labels = (part.to(device) for part in batches.draw())
+    with torch.no_grad():
+        changes = run.detector.changes_of(mouths)
+    with torch.autocast(device.type, torch.bfloat16):
+        logits = run.detector.judge(changes)
+    return run.learn(run.loss(logits, labels * (1 - 2 * SMOOTHING) + SMOOTHING), STEEPEST)
+
+
+def clip_logit(detector: TemporalDetector, mouths: Mouths, most: int = 8) -> float:
+    """Mean logit of up to ``most`` sequences of a clip of 24 frames or more."""
+    begins = np.unique(np.linspace(0, len(mouths) - FRAMES, most).astype(int))
+    sequences = torch.from_numpy(np.stack([mouths[begin : begin + FRAMES] for begin in begins]))
+    with torch.inference_mode():
+        return float(detector(sequences.to(next(detector.parameters()).device)).mean())
+
+
+def auc_by_method(detector: TemporalDetector, held_out: Mapping[str, list[Mouths]]) -> dict[str, float]:
+    """AUC of the clips of every method against those under "real"."""
+    detector.eval()
+    scores = {name: [clip_logit(detector, mouths) for mouths in clips] for name, clips in held_out.items()}
+    return {name: round(auc(of, scores["real"]), 3) for name, of in scores.items() if name != "real"}
+
+
+def by_method(clips: Iterable[Clip], cache: Path) -> dict[str, list[Mouths]]:
+    """For `auc_by_method`."""
+    grouped: dict[str, list[Mouths]] = defaultdict(list)
+    for clip in clips:
+        for one in load_prepared([clip], cache):
+            if len(one.crops) >= FRAMES:
+                grouped[clip.corpus if clip.fake else "real"].append(as_grey(one.crops))
+    return dict(grouped)
+
+
+def few_of_each_corpus(clips: Iterable[Clip]) -> list[Clip]:
+    """At most `MOST_OF_A_CORPUS` clips of every corpus, always the same."""
+    corpora: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        corpora[clip.corpus].append(clip)
+    draw = random.Random(0)
+    return [
+        clip for corpus in sorted(corpora)
+        for clip in draw.sample(corpora[corpus], min(MOST_OF_A_CORPUS, len(corpora[corpus])))
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Train for a while and write the weights."""
+    parser = argparse.ArgumentParser(description="Train the detector of rendered mouths; run again to resume.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of clips")
+    parser.add_argument("--cache", type=Path, default=Path("build/cache"))
+    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
+    parser.add_argument("--minutes", type=float, default=11.0, help="wall time in all")
+    parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    arguments = parser.parse_args()
+    prepare(arguments.data, arguments.cache, workers=2)
+    sides = split_clips(list_clips(arguments.data))
+    listener = LipSyncDetector().eval()
+    load_weights(listener, WEIGHTS / "lipsync.safetensors")
+    autoencoders = [load_autoencoder(kind, arguments.run) for kind in KINDS]
+    render = Renderer(load_generator(arguments.generator), autoencoders, listener, seed=0)
+    chosen = few_of_each_corpus(clip for clip in sides["train"] if not clip.fake)
+    real = [render(one) for clip in chosen for one in load_prepared([clip], arguments.cache)]
+    known = [c for c in sides["val"] if not c.fake] + [c for c in sides["train"] + sides["val"] if c.fake]
+    training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    batches, checkpoint = Batches(real, training.step), arguments.run / "temporal.pt"
+    train(training, batches, arguments.minutes, checkpoint, by_method(known, arguments.cache))
+    save_weights(training.averaged.module, arguments.out / "temporal.safetensors")
+
+
+if __name__ == "__main__":
+    main()
