@@ -74,7 +74,7 @@ class Window(_Record):
         "`note`."
     )
     content_score: Probability | None = Field(
-        description="Probability that the face was filmed, not rendered, judged by its pixels. Null: no evidence."
+        description="Probability that the mouth was filmed, not rendered, judged by its pixels. Null: no evidence."
     )
     offset_ms: int | None = Field(description=f"Best offset of this window alone. {OFFSET} Null: no evidence.")
     fake_probability: Probability | None = Field(
@@ -216,7 +216,7 @@ EXAMPLE = {
             "detail": "Mouth and voice belong together: 92% of the 26 windows with speech agree on the offset, "
             "within one frame.",
         },
-        {"code": "filmed_face", "detail": "The face looks filmed in 96% of the windows with speech."},
+        {"code": "filmed_face", "detail": "The mouth looks filmed in 96% of the windows with speech."},
         {
             "code": "constant_offset",
             "detail": "The sound is 200 ms late throughout, as a muxing or broadcast fault makes it; this is no "

@@ -75,7 +75,7 @@ class VerdictRule:
     """The fitted numbers.
 
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
-    face being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
+    mouth being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
     facts of real video. ``evidence``: log-odds of a fake from excesses over them. ``window``: probability from
     those of one window; ``whole`` and ``worst``: of a fake throughout and in part, from one each of `video_facts`,
     where ``tail`` is by how much the log-odds of the worst 2 s of real video rise when it is e times as long.
@@ -102,7 +102,7 @@ class VerdictRule:
         return 1 - self.out_of_sync(window.sync_facts)
 
     def content_score(self, window: WindowEvidence) -> float:
-        """Probability that the face in this window was filmed, not rendered."""
+        """Probability that the mouth in this window was filmed, not rendered."""
         return 1 - self.rendered(window.content_facts)
 
     def fake_probability(self, windows: Sequence[WindowEvidence]) -> float:
@@ -249,7 +249,7 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
     if verdict == "real":
         found.append(Reason("in_sync", f"Mouth and voice belong together: {share}."))
         filmed = np.mean([rule.content_score(window) >= 0.5 for window in windows])
-        found.append(Reason("filmed_face", f"The face looks filmed in {filmed:.0%} of the windows with speech."))
+        found.append(Reason("filmed_face", f"The mouth looks filmed in {filmed:.0%} of the windows with speech."))
     else:
         found += _suspicious_reasons(rule, windows, share)
     return (*found, *offset_reasons(rule.sync(windows)))
@@ -271,7 +271,7 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
     when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)
     found = []
     if by_look >= enough > 0:
-        found.append(Reason("rendered_face", f"The face looks rendered rather than filmed, {when}."))
+        found.append(Reason("rendered_face", f"The mouth looks rendered rather than filmed, {when}."))
     if by_motion >= enough > 0:
         detail = f"The mouth moves more smoothly than filmed mouths do, without the noise of a camera, {when}."
         found.append(Reason("smooth_motion", detail))

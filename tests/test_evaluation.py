@@ -326,7 +326,7 @@ def test_what_each_kind_of_evidence_adds_needs_no_sync(monkeypatch):
     report = Report()
     ablation(report, None, [], [left_out("Loopy", 0.9, 0.8)])
     (rows,) = report.sections.values()
-    assert list(rows) == ["sync alone", "look of the face alone", "smoothness of motion alone", "all"]
+    assert list(rows) == ["sync alone", "look of the mouth alone", "smoothness of motion alone", "all"]
 
 
 def test_offsets_are_judged_against_the_clip_and_against_the_person():

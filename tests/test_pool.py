@@ -174,7 +174,7 @@ def questions() -> list[tuple[str, np.ndarray]]:
     """Some for each network."""
     rng = np.random.default_rng(0)
     asked = [("mouths", rng.integers(0, 255, (1, length, 96, 96, 3), np.uint8)) for length in (30, 30, 50, 30)]
-    asked += [("faces", rng.integers(0, 255, (count, 2, 160, 160, 3), np.uint8)) for count in (3, 1)]
+    asked += [("sequences", rng.integers(0, 255, (count, 24, 96, 96), np.uint8)) for count in (3, 1)]
     return asked + [("sound", rng.normal(0, 0.1, (1, 640 * length)).astype(np.float32)) for length in (30, 30)]
 
 
@@ -208,13 +208,13 @@ def test_the_oldest_question_is_answered_first_and_a_full_batch_does_not_wait():
     engine = BatchingEngine(run, most=2, wait_s=0.0)
     with ThreadPoolExecutor(6) as pool:
         asked = []
-        for kind in ("sound", "mouths", "faces", "mouths", "mouths"):
+        for kind in ("sound", "mouths", "sequences", "mouths", "mouths"):
             asked.append(pool.submit(engine, kind, np.full((1, 1), len(asked))))
             time.sleep(0.05)
         first.set()
         assert [one.result().item() for one in asked] == [0, 1, 2, 3, 4]
     engine.close()
-    assert order == [("sound", 1), ("mouths", 2), ("faces", 1), ("mouths", 1)]
+    assert order == [("sound", 1), ("mouths", 2), ("sequences", 1), ("mouths", 1)]
 
 
 def test_a_batch_that_is_too_large_for_the_device_is_halved():
@@ -225,9 +225,9 @@ def test_a_batch_that_is_too_large_for_the_device_is_halved():
 
     engine = BatchingEngine(run, most=8, wait_s=0.3)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: engine("faces", np.full((1, 1), n)), range(8)))
+        answers = list(pool.map(lambda n: engine("sequences", np.full((1, 1), n)), range(8)))
     assert [answer.item() for answer in answers] == [2 * n for n in range(8)]
     with pytest.raises(torch.OutOfMemoryError):
-        engine("faces", np.zeros((3, 1)))
-    assert engine("faces", np.ones((1, 1))).item() == 2
+        engine("sequences", np.zeros((3, 1)))
+    assert engine("sequences", np.ones((1, 1))).item() == 2
     engine.close()

@@ -30,7 +30,8 @@ RULE = VerdictRule(
     spread=(2.0, 0.5, 0.2, 1.0, 0.5, 0.5),
     evidence=Logistic((1.0, 1.0, 1.0, 1.0, 1.0, 0.0), -4.0),
     window=Logistic((1.0,), 0.0),
-    video=Logistic((0.5, 0.5), 1.0),
+    whole=Logistic((1.0,), 1.0),
+    worst=Logistic((1.0,), 1.0),
     tail=0.5,
     sharpness=3.0,
     real_below=0.4,
@@ -115,6 +116,11 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     assert reason.code == "rendered_face" and "from 7.8 to 10.2 s" in reason.detail
     suspicious = [w for w in windows if RULE.window_probability(w) > 0.5]
     assert suspicious and all(w.start >= 175 and w.end <= 275 for w in suspicious)
+
+
+def test_the_likelier_of_a_fake_throughout_and_in_part_counts():
+    assert RULE.video_log_odds(np.array([2.0, 2.5])) == 3.0
+    assert RULE.video_log_odds(np.array([-4.0, 2.5])) == 2.5
 
 
 def test_the_worst_of_a_long_video_weighs_less_than_the_same_of_a_short_one():

@@ -64,7 +64,7 @@ class Material:
         return [one for one in self.answers if PLACES[place](one.clip)]
 
     def unseen_generated(self) -> list[EmbeddedClip]:
-        """Generated clips of test identities, their faces looked at by what never saw the family."""
+        """Generated clips of test identities, judged by a rule that never saw the family."""
         return [clip for each in self.left_out for clip in each.generated if clip.clip.path in self.test]
 
     def calibrated(self) -> tuple[dict[str, list[float]], dict[str, list[float]]]:

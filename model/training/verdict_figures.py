@@ -31,7 +31,7 @@ SIZE_LIMIT_PX = 320
 
 FACTS: Mapping[str, Callable[[Answer], float | None]] = {
     "sync alone": lambda one: one.by_sync,
-    "look of the face alone": lambda one: one.by_look,
+    "look of the mouth alone": lambda one: one.by_look,
     "smoothness of motion alone": lambda one: one.by_motion,
     "all": fake_probability,
 }
