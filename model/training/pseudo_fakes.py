@@ -228,17 +228,23 @@ def h264(mouths: Mouths, crf: int, preset: str = "veryfast", ahead: bool = False
     """As H.264 leaves them at a constant rate factor. ``ahead``: the encoder may look ahead."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.height, encoder.width = mouths.shape[1:]
-    encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, 25)
+    encoder.pix_fmt, encoder.time_base = "gray", Fraction(1, 25)
     encoder.options = {"crf": str(crf), "preset": preset, "threads": "1"} | ({} if ahead else {"tune": "zerolatency"})
     packets = []
     for index, picture in enumerate(mouths):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "gray").reformat(format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "gray")
         frame.pts = index
         packets += encoder.encode(frame)
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
     frames = [f for packet in [*packets, *encoder.encode(None), None] for f in decoder.decode(packet)]
-    return np.stack([frame.to_ndarray(format="gray") for frame in sorted(frames, key=lambda frame: frame.pts)])
+    return np.stack([_luma(frame) for frame in sorted(frames, key=lambda frame: frame.pts)])
+
+
+def _luma(frame: av.VideoFrame) -> np.ndarray:
+    """(H, W) uint8 of a planar frame, without a conversion."""
+    plane = frame.planes[0]
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()
 
 
 def flows(mouths: Mouths, still: np.ndarray, smooth_px: float, smooth_frames: float) -> np.ndarray:
