@@ -81,7 +81,7 @@ export class Timeline {
   add(element, height, data, { y, axis, series, under, over, times = false }) {
     const plot = new uPlot({
       width: element.clientWidth, height: height + (times ? 22 : 0), legend: { show: false },
-      padding: [6, 10, times ? 0 : 6, 0],
+      padding: [6, 18, times ? 0 : 6, 0],
       scales: { x: { time: false, range: () => [this._from, this._to] }, y },
       axes: [
         {

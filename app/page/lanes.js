@@ -79,7 +79,8 @@ export class FaceLane {
     say("sync", window?.sync_score, words.probability);
     say("filmed", window?.content_score, words.probability);
     say("offset", window?.offset_ms, words.offset);
-    this._note.textContent = window ? (window.note ? words.evidence(window) : "") : "not in the picture";
+    const missing = window?.fake_probability === null ? words.evidence(window) : "";
+    this._note.textContent = window ? missing : "no window here";
   }
 }
 

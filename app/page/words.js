@@ -15,15 +15,16 @@ const ADVICE = {
     + "look the same as a fake here.",
   wandering_offset: "Look at the sound's offset over time: in a recording it stays level. Cuts and dubbing make it jump, too.",
   in_sync: "Nothing stands out. If doubts remain, look at the moments below: there it was least sure.",
+  single_moments: "Single moments below stand out, though they weigh too little on the whole: look at those.",
   constant_offset: "When you judge by eye, allow for the sound's offset: everything here does.",
   between_thresholds: "Treat the video as not checked. A longer or less compressed copy may settle it.",
-  no_audio: "Missing: the sound. Find a copy that has its sound track.",
-  no_speech: "Missing: speech. Take a part in which somebody talks.",
-  too_little_speech: "Missing: speech with the mouth in view. Take a longer part, or one with fewer cuts.",
-  too_compressed: "Missing: fine detail of the picture. Find the earliest copy, not one from a messenger or social network.",
-  no_face: "Missing: a face. Take a part in which the speaker is seen.",
-  face_not_frontal: "Missing: a mouth that can be seen. Take a part in which the speaker faces the camera, larger in the picture.",
-  mouth_still: "Missing: the one who speaks. This sounds like a voice over pictures of somebody else.",
+  no_audio: "The sound: find a copy that has its sound track.",
+  no_speech: "Speech: take a part in which somebody talks.",
+  too_little_speech: "Speech with the mouth in view: take a longer part, or one with fewer cuts.",
+  too_compressed: "Fine detail of the picture: find the earliest copy, not one from a messenger or social network.",
+  no_face: "A face: take a part in which the speaker is seen.",
+  face_not_frontal: "A mouth that can be seen: take a part in which the speaker faces the camera, larger in the picture.",
+  mouth_still: "The one who speaks: this sounds like a voice over pictures of somebody else.",
 };
 
 /** Why a window has no scores, by its note. */
@@ -35,7 +36,7 @@ const STAGES = {
   queued: "Waiting for a turn", listening: "Listening to the voice", watching: "Watching the faces", judging: "Judging",
 };
 
-/** What to do about a problem, by its code; `null`: its detail says so. */
+/** What to do about a problem, by its code, where its detail does not say so. */
 const REMEDIES = {
   empty_file: "Choose another file: this one is empty. It may not have been copied completely.",
   not_media: "Choose a video file. If this is one, it may be damaged: try to play or re-export it first.",
@@ -83,7 +84,10 @@ export const face = (trackId) => `Face ${trackId + 1}`;
 export const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(bytes < 2 ** 24 ? 1 : 0)} MiB`;
 
 /** @param {Window} window @returns {string} */
-export const evidence = (window) => window.note ? NOTES[window.note] ?? window.note : "speech, mouth in view";
+export function evidence(window) {
+  if (window.note) return NOTES[window.note] ?? window.note;
+  return window.fake_probability === null ? "too compressed to judge" : "speech, mouth in view";
+}
 
 /** @param {{max_upload_mb: number, max_duration_s: number}} limits @returns {string} */
 export function limits({ max_upload_mb, max_duration_s }) {
@@ -134,8 +138,10 @@ export function verdict({ verdict, fake_probability, model }) {
 }
 
 /** @param {Analysis} analysis @returns {string[]} what to look at, or what is missing */
-export function advice({ reasons }) {
-  return reasons.map((reason) => ADVICE[reason.code]).filter(Boolean);
+export function advice({ reasons, playback, model }) {
+  const standsOut = playback.key_frames.some((one) => one.fake_probability > model.thresholds.fake_above);
+  const codes = reasons.map(({ code }) => (code === "in_sync" && standsOut ? "single_moments" : code));
+  return codes.map((code) => ADVICE[code]).filter(Boolean);
 }
 
 /** @param {Analysis} analysis @returns {{title: string, note: string}} what the most suspicious moments are */
