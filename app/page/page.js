@@ -12,12 +12,16 @@ import * as words from "./words.js";
 
 const TITLE = document.title;
 const STEPS = ["uploading", "queued", "listening", "watching", "judging"];
+/** Problems after which the job may still be there. */
+const RESUMABLE = new Set(["connection_lost", "draining", "starting"]);
 const VIEWS = ["start", "work", "result"];
 
 /** @type {{max_upload_mb: number, max_duration_s: number}|null} */
 let allowed = null;
 /** @type {File|null} */
 let chosen = null;
+/** The job that analyses it; empty before its upload is complete. */
+let jobId = "";
 /** @type {Result|null} */
 let result = null;
 /** @type {AbortController|null} */
@@ -50,19 +54,19 @@ function backToStart() {
 
 // ---- Analysing -------------------------------------------------------------------------------------------------
 
-/** @param {File} file */
-async function analyse(file) {
+/** @param {File} file @param {string} [known] the job that analyses it already */
+async function analyse(file, known = "") {
   stopWork();
   backToStart();
   chosen = file;
+  jobId = known;
   const wrong = refused(file);
   if (wrong) return showProblem(wrong);
   beginWork(file);
   const { signal } = (underWay = new AbortController());
-  let jobId = "";
   signal.addEventListener("abort", () => jobId && callOff(jobId));
   try {
-    jobId = await send(file, uploaded, signal);
+    jobId ||= await send(file, uploaded, signal);
     progressed({ stage: "queued", done_s: 0, duration_s: null, share: 0 });
     const analysis = await follow(jobId, { progress: progressed, windows: scored, trouble: troubled }, signal);
     endWork();
@@ -71,6 +75,7 @@ async function analyse(file) {
     announceResult();
   } catch (error) {
     if (!(error instanceof Failed)) throw error;
+    if (!RESUMABLE.has(error.problem.code)) jobId = "";
     endWork();
     show("start");
     showProblem(error.problem);
@@ -186,7 +191,7 @@ function take(files) {
 }
 
 $("file").addEventListener("change", () => take($("file").files));
-$("retry").addEventListener("click", () => chosen && analyse(chosen));
+$("retry").addEventListener("click", () => chosen && analyse(chosen, jobId));
 $("again").addEventListener("click", () => {
   backToStart();
   $("file").focus();

@@ -91,9 +91,10 @@ export function evidence(window) {
 
 /** @param {{max_upload_mb: number, max_duration_s: number}} limits @returns {string} */
 export function limits({ max_upload_mb, max_duration_s }) {
-  const minutes = max_duration_s / 60;
-  const length = minutes >= 1 ? `${Number(minutes.toFixed(1))} minute${minutes === 1 ? "" : "s"}` : `${max_duration_s} s`;
-  return `Any common format, up to ${max_upload_mb} MiB and ${length}`;
+  const size = max_upload_mb >= 1024 ? `${Number((max_upload_mb / 1024).toFixed(1))} GiB` : `${max_upload_mb} MiB`;
+  const [unit, seconds] = [["hour", 3600], ["minute", 60], ["second", 1]].find(([, long]) => max_duration_s >= long) ?? ["second", 1];
+  const count = Number((max_duration_s / seconds).toFixed(1));
+  return `Any common format, up to ${size} and ${count} ${unit}${count === 1 ? "" : "s"}`;
 }
 
 /** @param {Progress} progress @returns {string} */

@@ -53,7 +53,7 @@ async def index(request: Request) -> Response:
 async def limits(request: Request) -> dict[str, float]:
     """What the service takes, so that the page can say so before an upload."""
     settings: Settings = request.app.state.settings
-    return {"max_upload_mb": settings.max_upload_mb, "max_duration_s": settings.max_duration_s}
+    return {"max_upload_mb": settings.max_job_upload_mb, "max_duration_s": settings.max_job_duration_s}
 
 
 @router.api_route("/page/{path:path}", methods=["GET", "HEAD"])
