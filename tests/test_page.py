@@ -209,7 +209,7 @@ def test_every_face_has_its_lane_and_a_picture_that_can_not_be_shown_is_no_obsta
         analyse(page, two)
         assert sorted(page.locator(".lane h3").all_inner_texts()) == ["Face 1", "Face 2", "Voice"]
         expect(page.locator(".lane-head").nth(1)).to_contain_text("of the speech")
-        make_sample(tmp_path / "old.avi", seconds=3)
+        make_sample(tmp_path / "old.avi", seconds=2, size=(256, 300))
         page.click("#again")
         analyse(page, tmp_path / "old.avi")
         expect(page.locator("#no-picture")).to_contain_text("can't show the picture")
@@ -220,7 +220,7 @@ def test_every_face_has_its_lane_and_a_picture_that_can_not_be_shown_is_no_obsta
 
 @needs_browser
 def test_an_analysis_can_be_called_off(browser: sync_api.Browser, live: Live, tmp_path: Path):
-    make_sample(tmp_path / "long.mp4", seconds=12, size=(256, 300))
+    make_sample(tmp_path / "long.mp4", seconds=8, size=(256, 300))
     with visit(browser, live) as page:
         with page.expect_response("**/v1/jobs") as sent:
             page.set_input_files("#file", tmp_path / "long.mp4")

@@ -30,6 +30,8 @@ let underWay = null;
 let early = null;
 /** @type {Window[]} */
 let earlyWindows = [];
+/** As far as known, of the video that is analysed. */
+let durationS = 0;
 
 /** @param {string} text for who listens to the page */
 function speak(text) {
@@ -140,6 +142,7 @@ function uploaded(share) {
 /** @param {Progress} now */
 function progressed(now) {
   showWork(now.stage, now.share, words.working(now));
+  durationS = now.duration_s ?? 0;
   const quarter = Math.floor(now.share * 4) * 25;
   speak(now.stage === "queued" ? words.working(now) : `Analysing: ${quarter}%`);
 }
@@ -149,7 +152,7 @@ function scored(windows) {
   earlyWindows = [...earlyWindows, ...windows].sort((a, b) => a.start_s - b.start_s);
   early?.close();
   $("early").hidden = false;
-  early = new Timeline(earlyWindows.at(-1).end_s, { seek: () => {}, point: () => {} });
+  early = new Timeline(Math.max(durationS, earlyWindows.at(-1).end_s), { seek: () => {}, point: () => {} });
   addEarly(early, $("early-chart"), earlyWindows);
 }
 
