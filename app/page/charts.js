@@ -81,7 +81,7 @@ export class Timeline {
   add(element, height, data, { y, axis, series, under, over, times = false }) {
     const plot = new uPlot({
       width: element.clientWidth, height: height + (times ? 22 : 0), legend: { show: false },
-      padding: [6, 18, times ? 0 : 6, 0],
+      padding: [6, 24, times ? 0 : 6, 0],
       scales: { x: { time: false, range: () => [this._from, this._to] }, y },
       axes: [
         {
@@ -210,7 +210,7 @@ export function addOffsets(timeline, element, windows, track) {
       values: (_, splits) => splits.map((ms) => (ms ? `${ms > 0 ? "+" : "−"}${Math.abs(ms)} ms` : "0 ms")),
     },
     series: [{
-      stroke: () => colours.offset, fill: () => colours.offset,
+      stroke: () => colours.offset,
       ...(windows.length > DENSE ? { width: 1, points: NO_POINTS } : {
         paths: () => null, points: { show: true, size: 5, fill: () => colours.offset },
       }),
