@@ -12,6 +12,7 @@ from app.logs import log_config
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings, explain
+from app.store import InUse
 
 
 def main() -> None:
@@ -23,7 +24,10 @@ def main() -> None:
     logging.config.dictConfig(log_config(settings.log_level))
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each connection is one
-    server = Server(create_app(settings))
+    try:
+        server = Server(create_app(settings))
+    except (InUse, OSError) as error:
+        sys.exit(f"LIPSYNC_DATA_DIR={settings.data_dir}: {error}")
     server.run()
     if server.cut_short:
         logging.getLogger("app").error("stopped before everything was answered")

@@ -7,18 +7,21 @@ from typing import Any
 from anyio import create_task_group
 from fastapi import FastAPI
 
+from app.jobs import Jobs
 from app.middleware import EarlyAnswer, RequestContext
 from app.pool import Load, open_pool
 from app.problems import documented, handle_problems
 from app.routers import analyze as analyze_router
 from app.routers import health
+from app.routers import jobs as jobs_router
 from app.schemas import EXAMPLE, ProblemDocument
 from app.service import Service
 from app.settings import Settings
 from model.results import VERSION
 
 DESCRIPTION = """
-Tells whether the lips in a talking-face video belong to its voice. Send a video to `POST /v1/analyze`.
+Tells whether the lips in a talking-face video belong to its voice. Send a video to `POST /v1/analyze`,
+or to `POST /v1/jobs` if it is long.
 
 Times are in seconds after the first picture unless their name ends in `_ms`; probabilities are from 0 to 1.
 Errors are `application/problem+json` (RFC 9457), told apart by `code`.
@@ -40,15 +43,17 @@ class App(FastAPI):
 def create_app(settings: Settings | None = None, load: Load = open_pool) -> FastAPI:
     """The service as an ASGI application; ``settings`` are from the environment if not given.
 
-    It accepts connections while ``load(settings)`` runs in the background.
+    It accepts connections while ``load(settings)`` runs in the background. Raises `app.store.InUse`, and OSError where
+    the directory of jobs can't be used.
     """
     settings = settings or Settings()
     service = Service(settings, load)
+    jobs = Jobs(settings, service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with create_task_group() as background:
-            background.start_soon(service.load)
+            background.start_soon(jobs.run)
             yield
             background.cancel_scope.cancel()
         service.close()
@@ -63,9 +68,11 @@ def create_app(settings: Settings | None = None, load: Load = open_pool) -> Fast
     )
     app.state.settings = settings
     app.state.service = service
+    app.state.jobs = jobs
     app.add_middleware(RequestContext)
     app.add_middleware(EarlyAnswer)
     handle_problems(app)
     app.include_router(analyze_router.router)
+    app.include_router(jobs_router.router)
     app.include_router(health.router)
     return app

@@ -14,10 +14,11 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 
 from app.batching import BatchingEngine
 from app.problems import Problem
-from app.settings import Settings
+from app.settings import Allowance, Settings
 from app.worker import Job, Setup, work
 from model import Analysis, Detector, DetectorInfo, MediaError, load_detector
 from model.engine import Run
+from model.progress import Follow
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,8 @@ class Worker:
             raise WorkerDied("a worker did not start")
         self._ready = True
 
-    def analyze(self, job: Job, run: Run) -> Analysis:
-        """Block until the job is done; ``run`` answers the worker's questions.
+    def analyze(self, job: Job, run: Run, follow: Follow | None) -> Analysis:
+        """Block until the job is done; ``run`` answers the worker's questions, ``follow`` is told how far it is.
 
         Raises MediaError, Exhausted, JobFailed, WorkerDied.
         """
@@ -83,8 +84,11 @@ class Worker:
             self.wait_until_ready()
             self._say(job)
             tag, payload = self._hear()
-            while tag == "ask":
-                self._say(run(*payload))
+            while tag in ("ask", "tell"):
+                if tag == "ask":
+                    self._say(run(*payload))
+                elif follow is not None:
+                    follow(payload)
                 tag, payload = self._hear()
         finally:
             self._talking = False
@@ -126,12 +130,9 @@ class Pool:
     """So many workers, always; whoever dies is replaced. Use it from the event loop's thread."""
 
     def __init__(self, detector: Detector, settings: Settings) -> None:
-        self._setup = Setup(
-            detector.info, detector.rule, detector.scale, settings.max_memory_mb << 20, settings.max_cpu_s
-        )
+        self._setup = Setup(detector.info, detector.rule, detector.scale, settings.max_memory_mb << 20)
         most = settings.batch_most or (1 if detector.info.device == "cpu" else BATCH_ON_GPU)
         self._engine = BatchingEngine(detector.run, most, settings.batch_wait_ms / 1000)
-        self._limits = settings.limits
         self._turns, self._threads = (CapacityLimiter(settings.max_concurrent) for _ in range(2))
         self._idle = [Worker(self._setup) for _ in range(settings.max_concurrent)]
         self.info: DetectorInfo = detector.info
@@ -140,19 +141,21 @@ class Pool:
         """Block until one worker is. Raises WorkerDied."""
         self._idle[-1].wait_until_ready()
 
-    async def analyze(self, path: str, options: dict[str, Any]) -> Analysis:
+    async def analyze(
+        self, path: str, options: dict[str, Any], allowance: Allowance, follow: Follow | None = None
+    ) -> Analysis:
         """Analyse one video, in turn. When this is cancelled, the work ends with its worker.
 
-        ``options``: as of `model.analyze`. Raises MediaError when the video can't be analysed, Problem when a worker
-        fails at it.
+        ``options``: as of `model.analyze`. ``follow``: as there, called from another thread. Raises MediaError when
+        the video can't be analysed, Problem when a worker fails at it.
         """
         async with self._turns:
             worker = self._idle.pop()
             worker = worker if worker.alive else await self._successor(worker)
-            job, harmed = Job(path, options, self._limits), True
+            job, harmed = Job(path, options, allowance.limits, allowance.max_cpu_s, follow is not None), True
             try:
                 analysis = await to_thread.run_sync(
-                    worker.analyze, job, self._engine, abandon_on_cancel=True, limiter=self._threads
+                    worker.analyze, job, self._engine, follow, abandon_on_cancel=True, limiter=self._threads
                 )
                 harmed = False
             except MediaError:

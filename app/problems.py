@@ -31,10 +31,14 @@ KINDS = {
     "missing_file": Kind(400, "No file", "The form has no field 'file'. Send the video as that field."),
     "duplicate_field": Kind(400, "Field sent twice", "The form has the field 'file' more than once. Send one video."),
     "unknown_field": Kind(
-        400, "Unknown field", "The form has a field 'files'; known are file, window_s, hop_s, max_faces."
+        400, "Unknown field", "The form has a field 'files'; known are file, window_s, hop_s, max_faces, playback."
     ),
     "empty_file": Kind(400, "Empty file", "The file has no bytes."),
     "not_found": Kind(404, "Not found", "There is nothing at this address. See /docs."),
+    "job_not_found": Kind(
+        404, "No such job", "There is no job of this name: it was never there, was deleted, or its time is over."
+    ),
+    "no_result": Kind(409, "No result", "The job has no result, or not yet. See its state."),
     "method_not_allowed": Kind(405, "Method not allowed", "This address does not take this method. See /docs."),
     "upload_stalled": Kind(408, "Upload stalled", "No byte of the body came for 30 s. Send it again."),
     "upload_too_large": Kind(
@@ -66,6 +70,12 @@ KINDS = {
     ),
     "media_error": Kind(422, "Video can't be analysed", "The video can't be analysed."),
     "invalid_parameter": Kind(422, "Invalid parameter", "hop_s: Input should be greater than or equal to 0.04."),
+    "callback_refused": Kind(
+        422, "Callback refused", "callback_url: 10.0.0.7 is not a public address, which callbacks must go to."
+    ),
+    "idempotency_conflict": Kind(
+        422, "Key used before", "This Idempotency-Key came with another video or other parameters. Use a new one."
+    ),
     "internal_error": Kind(
         500, "Internal error", "The service failed; its log has the cause, under this request's id."
     ),
@@ -91,13 +101,16 @@ class Problem(Exception):
         self.detail = detail or self.kind.detail
         super().__init__(f"{code}: {self.detail}")
 
+    def document(self) -> ProblemDocument:
+        """The answer's body, for the request at hand."""
+        return describe(self.code, self.detail, REQUEST_ID.get())
+
     def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
         """The answer, for the request at hand; ``headers`` go with it."""
-        document = describe(self.code, self.detail, REQUEST_ID.get())
         headers = dict(headers or {})
         if self.kind.retry_after_s is not None:
             headers["Retry-After"] = str(self.kind.retry_after_s)
-        return JSONResponse(document.model_dump(), self.kind.status, headers, MEDIA_TYPE)
+        return JSONResponse(self.document().model_dump(), self.kind.status, headers, MEDIA_TYPE)
 
 
 def describe(code: str, detail: str, request_id: str) -> ProblemDocument:
@@ -111,6 +124,11 @@ def describe(code: str, detail: str, request_id: str) -> ProblemDocument:
         code=code,
         request_id=request_id,
     )
+
+
+def problem_of(error: MediaError | Problem) -> Problem:
+    """The problem that an error is."""
+    return error if isinstance(error, Problem) else Problem(error.code, str(error))
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -139,12 +157,9 @@ def handle_problems(app: FastAPI) -> None:
     """Answer what the routes raise."""
 
     @app.exception_handler(Problem)
-    async def problem(request: Request, error: Problem) -> JSONResponse:
-        return error.response()
-
     @app.exception_handler(MediaError)
-    async def media_problem(request: Request, error: MediaError) -> JSONResponse:
-        return Problem(error.code, str(error)).response()
+    async def problem(request: Request, error: Problem | MediaError) -> JSONResponse:
+        return problem_of(error).response()
 
     @app.exception_handler(HTTPException)
     async def routing_problem(request: Request, error: HTTPException) -> JSONResponse:

@@ -84,6 +84,12 @@ class Window(_Record):
     note: str | None = Field(description="Why there is no evidence; null when there is.")
 
 
+class Windows(_Record):
+    """Some windows, as they are scored: by the offset that their face has had so far, which may still change."""
+
+    windows: list[Window]
+
+
 class Track(_Record):
     """One face through time."""
 

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.jobs import Jobs
 from app.service import Service
 from app.settings import Settings
 
@@ -93,6 +94,7 @@ class Server(uvicorn.Server):
         )
         self.cut_short = False
         self._service: Service = app.state.service
+        self._jobs: Jobs = app.state.jobs
         self._grace_s = settings.grace_s
         self._deadline = float("inf")
 
@@ -100,6 +102,7 @@ class Server(uvicorn.Server):
         """On SIGTERM and SIGINT."""
         self._deadline = 0.0 if self._service.draining else time.monotonic() + self._grace_s
         self._service.drain()
+        self._jobs.drain()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to stop."""

@@ -3,33 +3,40 @@
 import asyncio
 import gc
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from anyio import CancelScope, fail_after, to_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from app.logs import REQUEST_ID
 from app.pool import Load, Pool
 from app.problems import Problem
-from app.settings import Settings
+from app.schemas import AnalysisResponse, Parameters
+from app.settings import Allowance, Settings
 from app.uploads import Upload
-from model import Analysis
+from model.progress import Follow
 
 log = logging.getLogger(__name__)
+
+Kind = Literal["analysis", "job"]
 
 
 class Service:
     """Shared by all requests. Use it from the event loop's thread only.
 
     At most ``max_concurrent`` analyses run at once; ``max_waiting`` more requests may be uploading or waiting.
+    Beside them, ``max_jobs`` jobs may be uploading, waiting or under way.
     """
 
     def __init__(self, settings: Settings, load: Load) -> None:
         self._settings = settings
         self._load = load
-        self._accepted = 0
+        self._accepted: Counter[Kind] = Counter()
         self._pool: Pool | None = None
         self._load_failed = False
         self.draining = False
@@ -64,7 +71,7 @@ class Service:
     @property
     def idle(self) -> bool:
         """Whether no accepted request is left to answer."""
-        return self._accepted == 0
+        return not self._accepted.total()
 
     def pool(self) -> Pool:
         """The workers. Raises Problem while there is none, or none for new requests."""
@@ -76,30 +83,58 @@ class Service:
             raise Problem("starting")
         return self._pool
 
+    @property
+    def loaded(self) -> Pool | None:
+        """The workers, if there are any."""
+        return self._pool
+
     @contextmanager
-    def accept(self) -> Iterator[Pool]:
+    def accept(self, kind: Kind = "analysis", open_jobs: int = 0) -> Iterator[Pool]:
         """A place for one request, from before its body is read to its answer. Raises Problem if there is none."""
         pool = self.pool()
-        if self._accepted >= self._settings.max_concurrent + self._settings.max_waiting:
+        places = {
+            "analysis": self._settings.max_concurrent + self._settings.max_waiting,
+            "job": self._settings.max_jobs - open_jobs,
+        }
+        if self._accepted[kind] >= places[kind]:
             raise Problem("busy")
-        self._accepted += 1
+        self._accepted[kind] += 1
         try:
             yield pool
         finally:
-            self._accepted -= 1
+            self._accepted[kind] -= 1
 
-    async def analyze(self, request: Request, upload: Upload, pool: Pool) -> Analysis:
+    async def analyze(
+        self, request: Request, upload: Upload, pool: Pool, follow: Follow | None = None
+    ) -> AnalysisResponse:
         """Analyse in a worker process, in turn.
 
         Raises MediaError when the video can't be analysed, Problem when that fails or takes too long,
         ClientDisconnect when the client hangs up; the work ends with it.
         """
-        try:
-            with _until_hang_up(request), fail_after(self._settings.deadline_s):
-                return await pool.analyze(upload.path, upload.parameters.model_dump())
-        except TimeoutError:
-            waited = f"The analysis was not finished in time, {self._settings.deadline_s:g} s with waiting."
-            raise Problem("deadline_exceeded", f"{waited} Send a shorter part of the video.") from None
+        with _until_hang_up(request):
+            return await judge(pool, upload.path, upload.parameters, self._settings.allowance, follow)
+
+
+async def judge(
+    pool: Pool, path: str, parameters: Parameters, allowance: Allowance, follow: Follow | None = None
+) -> AnalysisResponse:
+    """Analyse a video in a worker process, in turn, for the request at hand.
+
+    Raises MediaError when the video can't be analysed, Problem when that fails or takes too long.
+    """
+    options = parameters.model_dump(include=set(Parameters.model_fields))
+    try:
+        with fail_after(allowance.deadline_s):
+            analysis = await pool.analyze(path, options, allowance, follow)
+    except TimeoutError:
+        waited = f"The analysis was not finished in time, {allowance.deadline_s:g} s with waiting."
+        raise Problem("deadline_exceeded", f"{waited} Send a shorter part of the video.") from None
+    log.info(
+        "%s: %.1f s of video, %d windows, in %.0f ms",
+        analysis.verdict, analysis.media.duration_s, len(analysis.windows), analysis.timing_ms.total,
+    )  # fmt: skip
+    return AnalysisResponse.of(analysis, pool.info, REQUEST_ID.get())
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 import os
 import tempfile
+from base64 import b64decode
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model import Limits
@@ -17,10 +20,39 @@ def _available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _state_directory() -> Path:
+    """As the XDG Base Directory Specification has it; in containers that name no home, in the temporary directory."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    root = Path(home) if Path(home).is_absolute() else Path(tempfile.gettempdir())
+    return root / "lipsync-detector"
+
+
+def _signing_key(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None:
+        prefix, _, encoded = secret.get_secret_value().partition("_")
+        try:
+            key = b64decode(encoded, validate=True)
+        except ValueError:
+            key = b""
+        if prefix != "whsec" or not 24 <= len(key) <= 64:
+            raise ValueError("Key must be whsec_ and the Base64 of 24 to 64 bytes")
+    return secret
+
+
 def _writable(directory: Path) -> Path:
     if not os.access(directory, os.W_OK | os.X_OK):
         raise ValueError("Directory must be writable")
     return directory
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one video may take: MiB, `Limits` of the science, seconds of processor time, seconds to its answer."""
+
+    max_upload_mb: int
+    limits: Limits
+    max_cpu_s: float
+    deadline_s: float
 
 
 class Settings(BaseSettings):
@@ -37,6 +69,33 @@ class Settings(BaseSettings):
     )
     max_upload_mb: int = Field(512, ge=1, description="Largest video accepted, in MiB (1,048,576 bytes).")
     max_duration_s: float = Field(600, gt=0, allow_inf_nan=False, description="Longest video accepted, in seconds.")
+    max_job_upload_mb: int = Field(4096, ge=1, description="Largest video accepted as a job, in MiB.")
+    max_job_duration_s: float = Field(
+        4 * 3600,
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest video accepted as a job, in seconds; jobs have as much more time as this is longer.",
+    )
+    max_jobs: int = Field(100, ge=1, description="Jobs accepted that are not over; further ones are answered 503.")
+    data_dir: Path = Field(
+        default_factory=_state_directory,
+        description="Where jobs are kept: their uploads until they are analysed, their results in one SQLite file.",
+    )
+    keep_results_s: float = Field(
+        86_400,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds for which a job that is over is kept. 0: nothing of it is written to disk, and it is "
+        "forgotten once its result was fetched, or 600 s later.",
+    )
+    callback_secret: Annotated[SecretStr | None, AfterValidator(_signing_key)] = Field(
+        None,
+        description="Key that callbacks are signed with: `whsec_` and the Base64 of 24 to 64 random bytes. Jobs with "
+        "a callback are refused if unset.",
+    )
+    callback_networks: list[IPv4Network | IPv6Network] = Field(
+        [], description="Networks that callbacks may go to although they are not public, as a JSON list."
+    )
     max_pixels: int = Field(
         Limits().max_pixels, ge=1, description="Largest picture accepted, in pixels: width times height."
     )
@@ -90,14 +149,17 @@ class Settings(BaseSettings):
     )
 
     @property
-    def max_upload_bytes(self) -> int:
-        """``max_upload_mb`` in bytes."""
-        return self.max_upload_mb * MIB
+    def allowance(self) -> Allowance:
+        """Of a video that is analysed while its client waits."""
+        limits = Limits(max_duration_s=self.max_duration_s, max_pixels=self.max_pixels)
+        return Allowance(self.max_upload_mb, limits, self.max_cpu_s, self.deadline_s)
 
     @property
-    def limits(self) -> Limits:
-        """What the science refuses."""
-        return Limits(max_duration_s=self.max_duration_s, max_pixels=self.max_pixels)
+    def job_allowance(self) -> Allowance:
+        """Of a video that is a job: as much time for each second of it."""
+        longer = max(1.0, self.max_job_duration_s / self.max_duration_s)
+        limits = Limits(max_duration_s=self.max_job_duration_s, max_pixels=self.max_pixels)
+        return Allowance(self.max_job_upload_mb, limits, self.max_cpu_s * longer, self.deadline_s * longer)
 
 
 def explain(error: ValidationError) -> str:
@@ -108,5 +170,6 @@ def explain(error: ValidationError) -> str:
     for wrong in error.errors():
         name = str(wrong["loc"][0])
         variable = name if name in aliases else f"{prefix}{name}".upper()
-        lines.append(f"{variable}={wrong['input']}: {wrong['msg']}")
+        value = "..." if "SECRET" in variable else wrong["input"]
+        lines.append(f"{variable}={value}: {wrong['msg']}")
     return "\n".join(["The settings are wrong:", *lines])

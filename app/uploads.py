@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryFile
+from typing import IO, Generic, TypeVar
 
 from anyio import AsyncFile, current_time, fail_after, wrap_file
 from fastapi import Request
@@ -25,8 +26,10 @@ from app.settings import MIB, Settings
 
 log = logging.getLogger(__name__)
 
+P = TypeVar("P", bound=Parameters)
+
 FILE_FIELD = "file"
-MAX_FIELD_BYTES = 64
+MAX_FIELD_BYTES = 2048
 MAX_FORM_BYTES = 1 << 16
 """How much larger than its file a form may be."""
 
@@ -50,29 +53,43 @@ async def receive_upload(request: Request, settings: Settings) -> AsyncIterator[
     """Read the whole body; the file is gone after the ``async with``, however that ends.
 
     It never has a name in the directory, so that not even a server which is killed leaves it behind.
+    Raises as `receive_form` does.
+    """
+    with TemporaryFile(dir=settings.temp_dir, buffering=0) as opened:
+        parameters = await receive_form(request, opened, Parameters, settings.allowance.max_upload_mb, settings)
+        yield Upload(path_of(opened), parameters)
+
+
+def path_of(opened: IO[bytes]) -> str:
+    """Of an open file, whether it has a name or not."""
+    return f"/proc/{os.getpid()}/fd/{opened.fileno()}"
+
+
+async def receive_form(request: Request, opened: IO[bytes], kind: type[P], max_mb: int, settings: Settings) -> P:
+    """Read the whole body, the video of up to ``max_mb`` MiB into ``opened``; its other fields are returned.
+
     Raises Problem as soon as something is wrong with the form, ClientDisconnect when the client hangs up.
     """
-    form = _Form(_boundary(request), settings.max_upload_mb)
-    if int(request.headers.get("content-length", 0)) > settings.max_upload_bytes + MAX_FORM_BYTES:
-        raise _too_large(settings.max_upload_mb)
-    with TemporaryFile(dir=settings.temp_dir, buffering=0) as opened:
-        file = wrap_file(opened)
-        over = current_time() + settings.upload_s
-        try:
-            with fail_after(min(settings.upload_idle_s, settings.upload_s)) as patience:
-                async for chunk in request.stream():
-                    form.feed(chunk)
-                    await _write(form, file, WRITE_BYTES)
-                    patience.deadline = min(current_time() + settings.upload_idle_s, over)
-        except TimeoutError:
-            idle = f"No byte of the body came for {settings.upload_idle_s:g} s."
-            slow = f"The body was not complete after {settings.upload_s:g} s."
-            raise Problem("upload_stalled", f"{slow if current_time() >= over else idle} Send it again.") from None
-        await _write(form, file, 1)
-        yield Upload(f"/proc/{os.getpid()}/fd/{opened.fileno()}", form.finish())
+    form = _Form(_boundary(request), kind, max_mb)
+    if int(request.headers.get("content-length", 0)) > max_mb * MIB + MAX_FORM_BYTES:
+        raise _too_large(max_mb)
+    file = wrap_file(opened)
+    over = current_time() + settings.upload_s
+    try:
+        with fail_after(min(settings.upload_idle_s, settings.upload_s)) as patience:
+            async for chunk in request.stream():
+                form.feed(chunk)
+                await _write(form, file, WRITE_BYTES)
+                patience.deadline = min(current_time() + settings.upload_idle_s, over)
+    except TimeoutError:
+        idle = f"No byte of the body came for {settings.upload_idle_s:g} s."
+        slow = f"The body was not complete after {settings.upload_s:g} s."
+        raise Problem("upload_stalled", f"{slow if current_time() >= over else idle} Send it again.") from None
+    await _write(form, file, 1)
+    return form.finish()
 
 
-async def _write(form: "_Form", file: AsyncFile[bytes], at_least: int) -> None:
+async def _write(form: "_Form[P]", file: AsyncFile[bytes], at_least: int) -> None:
     if len(form.unwritten) < at_least:
         return
     unwritten = memoryview(form.unwritten)
@@ -105,12 +122,13 @@ def _too_large(max_mb: int) -> Problem:
     )
 
 
-class _Form:
+class _Form(Generic[P]):
     """Takes a form apart as it comes. ``unwritten``: bytes of the file for the caller to write and clear."""
 
-    def __init__(self, boundary: bytes, max_mb: int) -> None:
+    def __init__(self, boundary: bytes, kind: type[P], max_mb: int) -> None:
         self.unwritten = bytearray()
-        self._parameters = Parameters()
+        self._kind = kind
+        self._parameters = kind()
         self._max_mb = max_mb
         self._form_bytes = self._file_bytes = 0
         self._seen: dict[str, bytearray] = {}
@@ -143,7 +161,7 @@ class _Form:
             wrong = f"The body is not well-formed multipart/form-data: {error}."
             raise Problem("malformed_request", wrong) from error
 
-    def finish(self) -> Parameters:
+    def finish(self) -> P:
         """The parameters, once the body has ended."""
         if not self._complete:
             raise Problem("malformed_request")
@@ -171,7 +189,7 @@ class _Form:
     def _name_part(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        known = (FILE_FIELD, *Parameters.model_fields)
+        known = (FILE_FIELD, *self._kind.model_fields)
         if self._name not in known:
             unknown = f"The form has a field {self._name[:40]!r}; known are {', '.join(known)}."
             raise Problem("unknown_field", unknown)
@@ -193,7 +211,7 @@ class _Form:
     def _end_part(self) -> None:
         given = {name: bytes(value).decode("utf-8", "replace") for name, value in self._seen.items()}
         try:
-            self._parameters = Parameters.model_validate(given)
+            self._parameters = self._kind.model_validate(given)
         except ValidationError as error:
             wrong = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
             raise Problem("invalid_parameter", f"{wrong}.") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import cv2
@@ -27,10 +28,10 @@ NEARLY_ALL = 0.8
 NICE = 5
 """Workers give way to the server, so that it answers and computes for the others while they are busy."""
 
-Tag = Literal["ready", "ask", "done", "refused", "exhausted", "failed"]
+Tag = Literal["ready", "ask", "tell", "done", "refused", "exhausted", "failed"]
 Message = tuple[Tag, Any]
-"""To the server: that the worker is ready; a question for the networks; and of a job, its `Analysis`, the `MediaError`
-that refuses it, what it ran out of, or a traceback."""
+"""To the server: that the worker is ready; a question for the networks; and of a job, how far it is, its `Analysis`,
+the `MediaError` that refuses it, what it ran out of, or a traceback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,39 @@ class Setup:
     rule: VerdictRule
     scale: float
     max_memory_bytes: int
-    max_cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One video: where it is, and the keyword arguments of `model.analyze`."""
+    """One video: where it is, and ``options``, keyword arguments of `model.analyze`. ``followed``: tell of it."""
 
     path: str
     options: dict[str, Any]
     limits: Limits
+    max_cpu_s: float
+    followed: bool
+
+
+class Line:
+    """This end of the conversation. Several threads may speak; one at a time may ask."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = Lock()
+
+    def say(self, tag: Tag, payload: Any) -> None:
+        """Send a message."""
+        with self._lock:
+            self._connection.send((tag, payload))
+
+    def hear(self) -> Any:
+        """Wait for what the server sends."""
+        return self._connection.recv()
+
+    def ask(self, kind: Kind, items: np.ndarray) -> np.ndarray:
+        """Have the networks compute."""
+        self.say("ask", (kind, items))
+        return self.hear()
 
 
 def work(connection: Connection, setup: Setup) -> None:
@@ -61,27 +85,24 @@ def work(connection: Connection, setup: Setup) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (setup.max_memory_bytes, setup.max_memory_bytes))
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    detector = Detector(setup.info, setup.rule, setup.scale, partial(_ask, connection))
+    line = Line(connection)
+    detector = Detector(setup.info, setup.rule, setup.scale, line.ask)
     try:
-        connection.send(("ready", None))
+        line.say("ready", None)
         while True:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            job = connection.recv()
+            job = line.hear()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may be sent to all processes of a service that drains
-            _allow_cpu(setup.max_cpu_s)
-            connection.send(_outcome(job, detector, setup.max_memory_bytes))
+            _allow_cpu(job.max_cpu_s)
+            line.say(*_outcome(job, detector, line, setup.max_memory_bytes))
     except (EOFError, ConnectionError):
         return
 
 
-def _ask(connection: Connection, kind: Kind, items: np.ndarray) -> np.ndarray:
-    connection.send(("ask", (kind, items)))
-    return connection.recv()
-
-
-def _outcome(job: Job, detector: Detector, max_memory_bytes: int) -> Message:
+def _outcome(job: Job, detector: Detector, line: Line, max_memory_bytes: int) -> Message:
+    follow = partial(line.say, "tell") if job.followed else None
     try:
-        analysis: Analysis = analyze(job.path, detector, **job.options, limits=job.limits)
+        analysis: Analysis = analyze(job.path, detector, **job.options, limits=job.limits, follow=follow)
     except MediaError as error:
         return "refused", error
     except (EOFError, ConnectionError):

@@ -53,6 +53,7 @@ class Served:
 @contextmanager
 def served(**settings: object) -> Iterator[Served]:
     """Start the service with ``settings``, environment variables; stop it in the end."""
+    settings = {"LIPSYNC_KEEP_RESULTS_S": 0} | settings
     with started([sys.executable, "-m", "app"], "/healthz", **settings) as service:
         yield service
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -19,6 +20,8 @@ from app.main import create_app
 from app.server import Server
 from app.settings import Settings
 from model.sample import make_sample
+
+CALLBACK_SECRET = "whsec_" + b64encode(b"a key of thirty-two random bytes").decode()
 
 
 def write_media(
@@ -65,6 +68,12 @@ def plain_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_media(tmp_path_factory.mktemp("plain") / "plain.mp4")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_jobs_of_the_user() -> None:
+    """Services keep no jobs unless a test says where."""
+    os.environ["LIPSYNC_KEEP_RESULTS_S"] = "0"
+
+
 def open_files(directory: Path, process: int) -> list[Path]:
     """Files of ``directory`` that a process has open, as paths that can be read, whether they have a name or not."""
     descriptors = Path(f"/proc/{process}/fd")
@@ -88,6 +97,7 @@ class Live:
         self.url = f"http://127.0.0.1:{self.port}"
         self._client = httpx.Client(base_url=self.url, timeout=60)
         self.get, self.post, self.request = self._client.get, self._client.post, self._client.request
+        self.stream = self._client.stream
 
     def analyze(self, file: Path | bytes, name: str = "video.mp4", **fields: object) -> httpx.Response:
         """``POST /v1/analyze`` with a file and form fields."""
@@ -135,6 +145,12 @@ def _real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         max_upload_mb=4,
         max_duration_s=20,
         max_pixels=640 * 640,
+        max_job_upload_mb=8,
+        max_job_duration_s=40,
+        data_dir=tmp_path_factory.mktemp("jobs"),
+        keep_results_s=3600,
+        callback_secret=CALLBACK_SECRET,
+        callback_networks=["127.0.0.0/8"],
         device="cpu",
     )
     with running(create_app(settings)) as live:

@@ -11,49 +11,28 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from signal import SIGTERM
-from threading import Event, Lock
+from threading import Event
 
 import av
 import httpx
 import numpy as np
 import pytest
-from anyio import CapacityLimiter, to_thread
 from conftest import Live, open_files, running, wait_for, write_media
+from standin import ANALYSIS, Held, StandIn, assert_problem, stand_in
 
 from app.main import create_app
 from app.problems import KINDS, ProblemDocument
 from app.schemas import AnalysisResponse
 from app.settings import MIB, Settings
-from model import Analysis, DetectorInfo
-from model.results import Media, Reason, Sync, Timing
+from model import Analysis
 
 ROOT = Path(__file__).parent.parent
 BOUNDARY = "the-boundary"
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 FILE_HEAD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="v.mp4"\r\n\r\n'.encode()
 FORM_END = f"\r\n--{BOUNDARY}--\r\n".encode()
-
-
-def assert_problem(response: httpx.Response, status: int, code: str) -> dict:
-    """The response is the problem ``code``, in the shape that all problems have."""
-    problem = response.json()
-    assert (response.status_code, problem["code"]) == (status, code)
-    assert response.headers["content-type"] == "application/problem+json"
-    assert problem == {
-        "type": f"urn:problem-type:lipsync:{code}",
-        "title": KINDS[code].title,
-        "status": status,
-        "detail": problem["detail"],
-        "code": code,
-        "request_id": response.headers["x-request-id"],
-    }
-    assert problem["detail"] and problem["request_id"]
-    assert ("retry-after" in response.headers) == (status == 503)
-    assert int(response.headers.get("retry-after", 1)) > 0
-    return problem
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -413,64 +392,6 @@ def test_a_client_that_hangs_up_leaves_nothing(live: Live, wire: Wire):
 # With a stand-in for the science: starting, waiting, failing, stopping
 # --------------------------------------------------------------------------------------------------------------
 
-INFO = DetectorInfo("stand-in", "0", "cpu", {"w": "1234"}, {"fake_above": 0.5})
-ANALYSIS = Analysis(
-    verdict="inconclusive",
-    fake_probability=None,
-    reasons=(Reason("no_face", "There is no face."),),
-    sync=Sync(None, None),
-    windows=(),
-    tracks=(),
-    media=Media(1.0, 2, 2, 25.0, "h264", None, None, "00"),
-    timing_ms=Timing(0.0, 0.0, 0.0, 0.0),
-    warnings=(),
-)
-
-
-class Held:
-    """An analysis that goes on until it is let go, and counts."""
-
-    def __init__(self) -> None:
-        self.let_go = Event()
-        self.begun = self.running = self.most = 0
-        self._lock = Lock()
-
-    def __call__(self, path: str, options: dict) -> Analysis:
-        with self._lock:
-            self.begun += 1
-            self.running += 1
-            self.most = max(self.most, self.running)
-        assert self.let_go.wait(30)
-        with self._lock:
-            self.running -= 1
-        return ANALYSIS
-
-
-class StandIn:
-    """A pool whose workers are threads that call ``analyze``."""
-
-    info = INFO
-
-    def __init__(self, settings: Settings, analyze: Callable[[str, dict], Analysis]) -> None:
-        self._turns = CapacityLimiter(settings.max_concurrent)
-        self._analyze = analyze
-
-    async def analyze(self, path: str, options: dict) -> Analysis:
-        work = partial(self._analyze, path, options)
-        return await to_thread.run_sync(work, limiter=self._turns, abandon_on_cancel=True)
-
-    def close(self) -> None:
-        pass
-
-
-@contextmanager
-def stand_in(temp_dir: Path, analyze: Callable[[str, dict], Analysis], **settings: object) -> Iterator[Live]:
-    """The service, ready, with ``analyze``."""
-    settings = {"port": 0, "temp_dir": temp_dir, **settings}
-    with running(create_app(Settings(**settings), load=lambda settings: StandIn(settings, analyze))) as live:
-        wait_for(lambda: live.get("/healthz").status_code == 200)
-        yield live
-
 
 @contextmanager
 def sent(live: Live, count: int) -> Iterator[list]:
@@ -749,8 +670,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     for name, value in {**given, "LIPSYNC_LOG_LEVEL": "DEBUG", "LIPSYNC_MAX_DURATION_S": "5"}.items():
         monkeypatch.setenv(name, value)
     settings = Settings()
-    assert (settings.host, settings.port, settings.max_upload_bytes) == ("::1", 81, 3 * MIB)
-    assert (settings.temp_dir, settings.log_level, settings.limits.max_duration_s) == (tmp_path, "debug", 5)
+    assert (settings.host, settings.port, settings.max_upload_mb) == ("::1", 81, 3)
+    assert (settings.temp_dir, settings.log_level, settings.allowance.limits.max_duration_s) == (tmp_path, "debug", 5)
 
 
 # --------------------------------------------------------------------------------------------------------------

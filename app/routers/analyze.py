@@ -1,66 +1,31 @@
 """``POST /v1/analyze``."""
 
-import logging
+from contextlib import AsyncExitStack
 
 from fastapi import APIRouter, Request
+from fastapi.responses import Response
 
-from app.logs import REQUEST_ID
+from app.forms import BAD_MEDIA, REFUSALS, form_body
 from app.middleware import REQUEST_ID_HEADER
 from app.problems import documented
 from app.schemas import AnalysisResponse, Parameters
 from app.service import Service
-from app.uploads import FILE_FIELD, receive_upload
+from app.streams import NDJSON, SSE, EventStream, follow, outcome, wanted_stream
+from app.uploads import receive_upload
 
-log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["analysis"])
-
-FORM = {
-    "type": "object",
-    "required": [FILE_FIELD],
-    "additionalProperties": False,
-    "properties": {
-        FILE_FIELD: {
-            "type": "string",
-            "format": "binary",
-            "contentMediaType": "application/octet-stream",
-            "description": "The video, in any container and codec that FFmpeg reads, with its sound.",
-        },
-        **Parameters.model_json_schema()["properties"],
-    },
-}
+EVENTS = {"schema": {"type": "string", "description": "Events, see above."}}
 
 
 @router.post(
     "/analyze",
     summary="Judge one video",
+    response_model=AnalysisResponse,
     response_description="The video was analysed; also when nothing could be said about it (`inconclusive`).",
-    responses=documented(
-        "malformed_request",
-        "missing_file",
-        "duplicate_field",
-        "unknown_field",
-        "empty_file",
-        "upload_stalled",
-        "upload_too_large",
-        "unsupported_content_type",
-        "not_media",
-        "no_video_stream",
-        "corrupt_media",
-        "too_long",
-        "resolution_too_high",
-        "decoder_crashed",
-        "too_expensive",
-        "media_error",
-        "invalid_parameter",
-        "busy",
-        "storage_full",
-        "starting",
-        "load_failed",
-        "draining",
-        "deadline_exceeded",
-    ),
+    responses=documented(*REFUSALS, *BAD_MEDIA, "deadline_exceeded")
+    | {200: {"content": {NDJSON: EVENTS, SSE: EVENTS}}},
     openapi_extra={
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}},
+        "requestBody": form_body(Parameters),
         "parameters": [
             {
                 "name": REQUEST_ID_HEADER,
@@ -72,18 +37,21 @@ FORM = {
         ],
     },
 )
-async def analyze(request: Request) -> AnalysisResponse:
+async def analyze(request: Request) -> Response:
     """Do the lips of the speaking face belong to the voice, or were they made to fit it?
 
     The upload is deleted with the answer. Requests wait in line for their turn; when the line is full, the
     answer is 503 before the video is read.
+
+    With `Accept: application/x-ndjson` or `text/event-stream` the answer is 200 as soon as the video has arrived, and
+    a stream of events: `progress`, `windows` as they are scored, and at last `result` or `problem`.
     """
     service: Service = request.app.state.service
-    with service.accept() as pool:
-        async with receive_upload(request, request.app.state.settings) as upload:
-            analysis = await service.analyze(request, upload, pool)
-    log.info(
-        "%s: %.1f s of video, %d windows, in %.0f ms",
-        analysis.verdict, analysis.media.duration_s, len(analysis.windows), analysis.timing_ms.total,
-    )  # fmt: skip
-    return AnalysisResponse.of(analysis, pool.info, REQUEST_ID.get())
+    async with AsyncExitStack() as held:
+        pool = held.enter_context(service.accept())
+        upload = await held.enter_async_context(receive_upload(request, request.app.state.settings))
+        if media_type := wanted_stream(request):
+            events = follow(lambda tell: outcome(service.analyze(request, upload, pool, tell)))
+            return EventStream(events, media_type, held.pop_all())
+        answer = await service.analyze(request, upload, pool)
+        return Response(answer.model_dump_json(), media_type="application/json")
