@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from app.client import OnEvent, Parameters
+from app.client import OnEvent, Parameters, ServiceError
 from app.pool import open_pool
+from app.problems import Problem
 from app.schemas import AnalysisResponse, Progress, Window
 from app.settings import Settings
 from model.progress import Progress as Reached
@@ -20,7 +21,7 @@ class LocalDetector:
     """Analyses one file after the other in a worker process. Use it in a ``with``.
 
     Videos may be as long as those that the service takes as jobs. Raises pydantic.ValidationError when the
-    environment has wrong settings, FileNotFoundError when weights are missing, RuntimeError when there is no ``device``.
+    environment has wrong settings, FileNotFoundError when weights are missing, RuntimeError without the ``device``.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -41,7 +42,7 @@ class LocalDetector:
     def analyze(self, path: Path, on_event: OnEvent, parameters: Parameters) -> AnalysisResponse:
         """The answer for a file; ``on_event`` is told how far it is, from another thread.
 
-        Raises MediaError, Problem, OSError.
+        Raises MediaError, ServiceError, OSError.
         """
 
         def tell(thing: Reached | tuple[Scored, ...]) -> None:
@@ -52,7 +53,10 @@ class LocalDetector:
 
         with path.open("rb"):  # whether it can be read is said better here than by the decoder
             pass
-        analysis = self._runner.run(self._pool.analyze(str(path), dict(parameters), self._allowance, tell))
+        try:
+            analysis = self._runner.run(self._pool.analyze(str(path), dict(parameters), self._allowance, tell))
+        except Problem as error:
+            raise ServiceError(error.document()) from error
         return AnalysisResponse.of(analysis, self._pool.info, "")
 
 

@@ -17,7 +17,26 @@ from app.client import Parameters
 from app.schemas import AnalysisResponse
 
 SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+    [
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+    ]
 )
 """Of what is taken for a video in a folder."""
 
@@ -81,9 +100,18 @@ class Outcome:
         codes = " ".join(reason.code for reason in answer.reasons)
         return csv_row(
             [
-                self.path, answer.verdict, answer.fake_probability, answer.sync.offset_ms, answer.sync.confidence,
-                answer.media.duration_s, len(answer.tracks), codes, answer.media.sha256,
-                f"{answer.model.name} {answer.model.version}", "", "",
+                self.path,
+                answer.verdict,
+                answer.fake_probability,
+                answer.sync.offset_ms,
+                answer.sync.confidence,
+                answer.media.duration_s,
+                len(answer.tracks),
+                codes,
+                answer.media.sha256,
+                f"{answer.model.name} {answer.model.version}",
+                "",
+                "",
             ]  # fmt: skip
         )
 
