@@ -1,11 +1,14 @@
 """What can go wrong with a request: one table, and the `application/problem+json` (RFC 9457) made of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.logs import REQUEST_ID
 from app.schemas import ProblemDocument
@@ -131,6 +134,11 @@ def problem_of(error: MediaError | Problem) -> Problem:
     return error if isinstance(error, Problem) else Problem(error.code, str(error))
 
 
+def in_words(errors: Sequence[Any]) -> str:
+    """What Pydantic found wrong with parameters."""
+    return "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in errors) + "."
+
+
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's ``responses`` of an operation that may end with these problems, an example each."""
     responses: dict[int | str, dict[str, Any]] = {}
@@ -161,7 +169,18 @@ def handle_problems(app: FastAPI) -> None:
     async def problem(request: Request, error: Problem | MediaError) -> JSONResponse:
         return problem_of(error).response()
 
+    @app.exception_handler(RequestValidationError)
+    async def parameter_problem(request: Request, error: RequestValidationError) -> JSONResponse:
+        return Problem("invalid_parameter", in_words(error.errors())).response()
+
     @app.exception_handler(HTTPException)
     async def routing_problem(request: Request, error: HTTPException) -> JSONResponse:
-        code = "not_found" if error.status_code == 404 else "method_not_allowed"
-        return Problem(code).response(error.headers)
+        if error.status_code == 404:
+            return Problem("not_found").response(error.headers)
+        return Problem("method_not_allowed").response({"Allow": ", ".join(_methods_there(app, request))})
+
+
+def _methods_there(app: FastAPI, request: Request) -> list[str]:
+    """All that the address of a request takes; the framework knows only those of its first route."""
+    there = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in there for method in getattr(route, "methods", ())})

@@ -197,7 +197,7 @@ class AnalysisResponse(_Record):
     model: ModelInfo
     timing_ms: Timing
     warnings: list[str] = Field(description="What is wrong with the file, although it could be analysed.")
-    playback: Playback | None = Field(None, description="There if it was asked for.")
+    playback: Playback | None = Field(None, exclude_if=lambda it: it is None, description="There if it was asked for.")
 
     @classmethod
     def of(cls, analysis: Analysis, info: DetectorInfo, request_id: str) -> "AnalysisResponse":

@@ -25,6 +25,24 @@ log = logging.getLogger(__name__)
 
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
+DOCUMENTED = {
+    SSE: {
+        "schema": {
+            "type": "object",
+            "description": "One event; `data` is a JSON document, see above.",
+            "properties": {"event": {"type": "string"}, "data": {"type": "string"}, "id": {"type": "string"}},
+        }
+    },
+    NDJSON: {
+        "schema": {
+            "type": "object",
+            "description": "One line each; `data` is a JSON document, see above.",
+            "properties": {"event": {"type": "string"}, "data": {"type": "object"}},
+        }
+    },
+}
+"""OpenAPI's ``content`` of a stream of events."""
+
 REPEAT_S = 10.0
 """After so long without an event the last progress is sent again, so that nobody takes the line for dead."""
 

@@ -20,7 +20,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from app.problems import Problem
+from app.problems import Problem, in_words
 from app.schemas import Parameters
 from app.settings import MIB, Settings
 
@@ -213,8 +213,7 @@ class _Form(Generic[P]):
         try:
             self._parameters = self._kind.model_validate(given)
         except ValidationError as error:
-            wrong = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
-            raise Problem("invalid_parameter", f"{wrong}.") from error
+            raise Problem("invalid_parameter", in_words(error.errors())) from error
 
     def _end(self) -> None:
         self._complete = True

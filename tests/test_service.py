@@ -443,8 +443,8 @@ def test_the_file_and_the_parameters_reach_the_science(tmp_path: Path):
         live.analyze(b"video", window_s=2, hop_s=0.5, max_faces=3)
         live.analyze(b"video")
     assert calls == [
-        (b"video", {"window_s": 2.0, "hop_s": 0.5, "max_faces": 3}),
-        (b"video", {"window_s": 1.0, "hop_s": 0.2, "max_faces": 4}),
+        (b"video", {"window_s": 2.0, "hop_s": 0.5, "max_faces": 3, "playback": False}),
+        (b"video", {"window_s": 1.0, "hop_s": 0.2, "max_faces": 4, "playback": False}),
     ]
 
 
@@ -645,7 +645,7 @@ def test_the_process_starts_drains_and_logs(tmp_path: Path, plain_video: Path):
         process.wait()
     assert not list(uploads.iterdir())
     lines = log.read_text()
-    assert re.search(r"INFO \[the-last-one\] app\.routers\.analyze: inconclusive", lines)
+    assert re.search(r"INFO \[the-last-one\] app\.service: inconclusive", lines)
     assert "private-name" not in lines and "Traceback" not in lines
 
 
@@ -665,6 +665,15 @@ def test_wrong_settings_are_explained(monkeypatch: pytest.MonkeyPatch, name: str
     assert f"{name}={value}: " in stopped.value.code
 
 
+def test_a_wrong_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch):
+    from app.__main__ import main
+
+    monkeypatch.setenv("LIPSYNC_CALLBACK_SECRET", "whsec_dG9vIHNob3J0")
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert "LIPSYNC_CALLBACK_SECRET=...: " in stopped.value.code and "dG9v" not in stopped.value.code
+
+
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     given = {"HOST": "::1", "PORT": "81", "LIPSYNC_MAX_UPLOAD_MB": "3", "LIPSYNC_TEMP_DIR": str(tmp_path)}
     for name, value in {**given, "LIPSYNC_LOG_LEVEL": "DEBUG", "LIPSYNC_MAX_DURATION_S": "5"}.items():
@@ -681,26 +690,26 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_the_documentation_has_every_problem_with_an_example(live: Live):
     document = live.get("/openapi.json").json()
-    responses = document["paths"]["/v1/analyze"]["post"]["responses"]
     examples = {
         code: (int(status), example["value"])
-        for status, response in responses.items()
-        if status != "200"
-        for code, example in response["content"]["application/problem+json"]["examples"].items()
+        for path in document["paths"].values()
+        for operation in path.values()
+        for status, response in operation["responses"].items()
+        for code, example in response.get("content", {}).get("application/problem+json", {}).get("examples", {}).items()
     }
     assert set(examples) == set(KINDS)
     for code, (status, example) in examples.items():
         assert (example["code"], example["status"]) == (code, status) == (code, KINDS[code].status)
         ProblemDocument.model_validate(example, strict=True)
     assert set(document["components"]["schemas"]["Problem"]["properties"]) == set(ProblemDocument.model_fields)
-    assert "Retry-After" in responses["503"]["headers"]
+    assert "Retry-After" in document["paths"]["/v1/analyze"]["post"]["responses"]["503"]["headers"]
 
 
 def test_the_documentation_explains_every_field(live: Live):
     document = live.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     form = document["paths"]["/v1/analyze"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert set(form["properties"]) == {"file", "window_s", "hop_s", "max_faces"}
+    assert set(form["properties"]) == {"file", "window_s", "hop_s", "max_faces", "playback"}
     for schema in [form, *schemas.values()]:
         for name, field in schema["properties"].items():
             described = field.get("description") or schemas[field["$ref"].rsplit("/")[-1]].get("description")

@@ -10,11 +10,10 @@ from app.middleware import REQUEST_ID_HEADER
 from app.problems import documented
 from app.schemas import AnalysisResponse, Parameters
 from app.service import Service
-from app.streams import NDJSON, SSE, EventStream, follow, outcome, wanted_stream
+from app.streams import DOCUMENTED, EventStream, follow, outcome, wanted_stream
 from app.uploads import receive_upload
 
 router = APIRouter(prefix="/v1", tags=["analysis"])
-EVENTS = {"schema": {"type": "string", "description": "Events, see above."}}
 
 
 @router.post(
@@ -22,8 +21,7 @@ EVENTS = {"schema": {"type": "string", "description": "Events, see above."}}
     summary="Judge one video",
     response_model=AnalysisResponse,
     response_description="The video was analysed; also when nothing could be said about it (`inconclusive`).",
-    responses=documented(*REFUSALS, *BAD_MEDIA, "deadline_exceeded")
-    | {200: {"content": {NDJSON: EVENTS, SSE: EVENTS}}},
+    responses=documented(*REFUSALS, *BAD_MEDIA, "deadline_exceeded") | {200: {"content": DOCUMENTED}},
     openapi_extra={
         "requestBody": form_body(Parameters),
         "parameters": [

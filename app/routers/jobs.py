@@ -14,12 +14,14 @@ from app.problems import Problem, documented
 from app.report import render_html
 from app.schemas import AnalysisResponse, Job, JobParameters
 from app.settings import Settings
-from app.streams import SSE, EventStream
+from app.streams import DOCUMENTED, SSE, EventStream
 from app.uploads import receive_form
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="The `job_id`.")]
+GONE = documented("job_not_found", "invalid_parameter")
+
+JobId = Annotated[str, Path(description="The `job_id`.")]
 Key = Annotated[
     str | None,
     Header(
@@ -59,13 +61,23 @@ async def submit(request: Request, jobs: TheJobs, idempotency_key: Key = None) -
     return Response(job, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
 
 
-@router.get("/{job_id}", summary="How far is it?", response_model=Job, responses=documented("job_not_found"))
+@router.get(
+    "/{job_id}",
+    summary="How far is it?",
+    response_model=Job,
+    responses=GONE,
+)
 async def read(job_id: JobId, jobs: TheJobs) -> Response:
     """The job, and its result once it is done."""
     return Response(await jobs.get(job_id), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-@router.delete("/{job_id}", status_code=204, summary="Cancel and forget", responses=documented("job_not_found"))
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Cancel and forget",
+    responses=GONE,
+)
 async def forget(job_id: JobId, jobs: TheJobs) -> None:
     """Ends the analysis if it runs, and deletes the video and the result."""
     await jobs.forget(job_id)
@@ -75,8 +87,7 @@ async def forget(job_id: JobId, jobs: TheJobs) -> None:
     "/{job_id}/events",
     summary="Follow it",
     response_class=Response,
-    responses=documented("job_not_found")
-    | {200: {"content": {SSE: {"schema": {"type": "string", "description": "Events, see above."}}}}},
+    responses=GONE | {200: {"content": {SSE: DOCUMENTED[SSE]}}},
 )
 async def events(
     job_id: JobId,
@@ -96,7 +107,7 @@ async def events(
     "/{job_id}/report",
     summary="Report for people",
     response_class=HTMLResponse,
-    responses=documented("job_not_found", "no_result"),
+    responses=GONE | documented("no_result"),
 )
 async def report(job_id: JobId, jobs: TheJobs) -> HTMLResponse:
     """One HTML page that needs nothing else: verdict, timeline, key frames if the job had `playback`."""
