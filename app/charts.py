@@ -11,6 +11,7 @@ from textwrap import wrap
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
@@ -19,8 +20,11 @@ from app.schemas import AnalysisResponse, KeyFrame, Track, Window
 FAKE, SYNC, REAL, INK, MUTED = "#b8320a", "#0b62a4", "#2c7d4f", "#1d2329", "#6a737d"
 VERDICT_COLOURS = {"real": REAL, "fake": FAKE, "inconclusive": "#9a6a00"}
 
-MOST_POINTS = 600
+MOST_POINTS = 500
 """Of a line; of more, the worst in each stretch are drawn."""
+
+MOST_MARKED = 150
+"""Of a line with more points than this, they are not marked each."""
 
 MOST_LANES = 6
 
@@ -107,7 +111,7 @@ def draw_text(canvas: Canvas, lines: Sequence[tuple[str, float, str]]) -> None:
     for text, size, colour in lines:
         weight = "bold" if size > 10 else "normal"
         canvas.text(
-            MARGIN_IN / WIDTH_IN, 1 - below_in / height, text, fontsize=size, color=colour, va="top", fontweight=weight,
+            MARGIN_IN / WIDTH_IN, 1 - below_in / height, _drawable(text), fontsize=size, color=colour, va="top", fontweight=weight,
             parse_math=False,
         )  # fmt: skip
         below_in += line_height_in(size)
@@ -142,6 +146,12 @@ def saved(drawing: Figure, kind: str) -> bytes:
     return out.getvalue()
 
 
+def _drawable(text: str) -> str:
+    """With a sign in place of what the font does not have."""
+    font = get_font(findfont(FontProperties()))
+    return "".join(letter if font.get_char_index(ord(letter)) else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def _draw_sound(axes: Axes, answer: AnalysisResponse) -> None:
     playback = answer.playback
     if playback is not None and playback.waveform:
@@ -169,8 +179,9 @@ def _draw_face(axes: Axes, answer: AnalysisResponse, track: Track) -> None:
         ([one.sync_score for one in windows], SYNC, 1.1, "sync score", np.nanmin),
         ([one.fake_probability for one in windows], FAKE, 1.7, "fake probability", np.nanmax),
     ):
+        marker = "." if len(windows) <= MOST_MARKED else ""
         times, heights = _worst(middles, np.nanmean), _worst(np.array(values, float), worst)
-        axes.plot(times, heights, color=colour, linewidth=width, label=label, marker=".", markersize=3)
+        axes.plot(times, heights, color=colour, linewidth=width, label=label, marker=marker, markersize=3)
     ticks = [0.0, low, high] if high > 0.85 else [0.0, low, high, 1.0]
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks], fontsize=8)
@@ -183,7 +194,7 @@ def _draw_offsets(axes: Axes, answer: AnalysisResponse, shown: Sequence[Track]) 
         axes.axhline(answer.sync.offset_ms, color=MUTED, linewidth=0.8, linestyle="--")
     for track, marker in zip(shown, "osD^vP"):
         known = [one for one in answer.windows if one.track_id == track.track_id and one.offset_ms is not None]
-        thinned = known[:: 1 + len(known) // (2 * MOST_POINTS)]
+        thinned = known[:: 1 + len(known) // MOST_POINTS]
         axes.plot(
             _middles(thinned), [one.offset_ms for one in thinned], linestyle="none", marker=marker, markersize=3,
             color=SYNC, alpha=0.6, label=f"face {track.track_id}",

