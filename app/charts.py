@@ -111,8 +111,8 @@ def draw_text(canvas: Canvas, lines: Sequence[tuple[str, float, str]]) -> None:
     for text, size, colour in lines:
         weight = "bold" if size > 10 else "normal"
         canvas.text(
-            MARGIN_IN / WIDTH_IN, 1 - below_in / height, _drawable(text), fontsize=size, color=colour, va="top", fontweight=weight,
-            parse_math=False,
+            MARGIN_IN / WIDTH_IN, 1 - below_in / height, _drawable(text), fontsize=size, color=colour, va="top",
+            fontweight=weight, parse_math=False,
         )  # fmt: skip
         below_in += line_height_in(size)
 

@@ -387,7 +387,7 @@ def _earlier(from_json: Path, file: Path | None) -> tuple[AnalysisResponse, str 
     """An answer that was kept, and the name of its video if it is known."""
     try:
         text = from_json.read_text()
-        kept = read_outcomes(from_json) if '"path"' in text[:200] else None
+        kept = read_outcomes(from_json) if text.startswith(outcomes.BEGIN) else None
         if kept is None:
             return AnalysisResponse.model_validate_json(text), file.name if file else None
     except ValueError as error:

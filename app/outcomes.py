@@ -41,6 +41,9 @@ SUFFIXES = frozenset(
 """Of what is taken for a video in a folder."""
 
 EXIT_REAL, EXIT_FAKE, EXIT_INCONCLUSIVE, EXIT_FAILED = 0, 1, 3, 4
+BEGIN = '{"path": '
+"""Of a line of JSON."""
+
 COLOURS = {"real": "green", "fake": "red", "inconclusive": "yellow", "error": "magenta"}
 CSV_COLUMNS = (
     "path", "verdict", "fake_probability", "offset_ms", "offset_confidence", "duration_s", "faces", "reasons",
@@ -146,12 +149,11 @@ def read_outcomes(file: Path) -> dict[str, Outcome]:
     Raises ValueError when the file holds something else.
     """
     found: dict[str, Outcome] = {}
-    lines = file.read_text().splitlines() if file.exists() else []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(file.read_text().splitlines() if file.exists() else [], 1):
         try:
             outcome = Outcome.from_json(line)
         except ValueError as error:
-            if number < len(lines) or number == 1:
+            if not line.startswith(BEGIN):
                 raise ValueError(f"{file}, line {number}: this is not the outcome of an analysis.") from error
         else:
             found[outcome.path] = outcome
