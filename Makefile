@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FROM = --data $(DATA) --cache $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test sample train evaluate bench soak lint
+.PHONY: help setup serve test sample train evaluate bench soak docs lint
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model car
 bench: $(INSTALLED)  ## measure what an analysis costs, and the service beside LitServe
 	$(PIP) install --no-deps litserve==0.2.19 pyzmq==27.3.0
 	$(BIN)/python -m scripts.benchmark
+
+docs: $(INSTALLED)  ## build the documentation as a site in build/docs
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 soak: $(INSTALLED)  ## send the service what it should endure, for some minutes
 	$(BIN)/python -m scripts.soak

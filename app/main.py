@@ -12,7 +12,7 @@ from app.middleware import EarlyAnswer, RequestContext
 from app.pool import Load, open_pool
 from app.problems import documented, handle_problems
 from app.routers import analyze as analyze_router
-from app.routers import health
+from app.routers import health, page
 from app.routers import jobs as jobs_router
 from app.schemas import EXAMPLE, ProblemDocument
 from app.service import Service
@@ -75,4 +75,5 @@ def create_app(settings: Settings | None = None, load: Load = open_pool) -> Fast
     app.include_router(analyze_router.router)
     app.include_router(jobs_router.router)
     app.include_router(health.router)
+    app.include_router(page.router)
     return app
