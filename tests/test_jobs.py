@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import sqlite3
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
@@ -222,6 +223,24 @@ def test_a_job_is_cancelled_and_makes_room(kept):
         assert live.request("DELETE", where).status_code == 204
         assert not uploads(kept)
         held.let_go.set()
+        assert finished(live, address(submit(live))).state == "done"
+
+
+def test_a_full_disk_fails_a_job_and_not_the_service(kept, monkeypatch):
+    held = Held()
+    finish = Store.finish
+    with serving(kept, held) as live:
+        where = address(submit(live))
+        wait_for(lambda: held.running)
+
+        def full(*_: object) -> None:
+            monkeypatch.setattr(Store, "finish", finish)
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(Store, "finish", full)
+        held.let_go.set()
+        events = events_in(live.get(f"{where}/events").text)
+        assert events[-1][1] == "problem" and events[-1][2]["code"] == "storage_full"
         assert finished(live, address(submit(live))).state == "done"
 
 
