@@ -133,7 +133,7 @@ export async function report(id) {
   return answer.blob();
 }
 
-/** @returns {Promise<{max_upload_mb: number, max_duration_s: number}|null>} what the service takes, if it says so */
+/** @returns {Promise<{max_upload_mb: number, max_duration_s: number, keep_results_s: number}|null>} what the service takes, if it says so */
 export async function limits() {
   const answer = await fetch("/page/limits").catch(() => null);
   return answer?.ok ? answer.json() : null;

@@ -16,7 +16,7 @@ const STEPS = ["uploading", "queued", "listening", "watching", "judging"];
 const RESUMABLE = new Set(["connection_lost", "draining", "starting"]);
 const VIEWS = ["start", "work", "result"];
 
-/** @type {{max_upload_mb: number, max_duration_s: number}|null} */
+/** @type {{max_upload_mb: number, max_duration_s: number, keep_results_s: number}|null} */
 let allowed = null;
 /** @type {File|null} */
 let chosen = null;
@@ -222,4 +222,7 @@ document.addEventListener("drop", (event) => {
 });
 
 allowed = await limits();
-if (allowed) $("limits").textContent = words.limits(allowed);
+if (allowed) {
+  $("limits").textContent = words.limits(allowed);
+  $("kept").textContent = words.kept(allowed.keep_results_s);
+}

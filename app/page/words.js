@@ -89,12 +89,24 @@ export function evidence(window) {
   return window.fake_probability === null ? "too compressed to judge" : "speech, mouth in view";
 }
 
+/** @param {number} seconds @returns {string} in the largest unit that fits */
+function span(seconds) {
+  const [unit, long] = [["hour", 3600], ["minute", 60]].find(([, long]) => seconds >= long) ?? ["second", 1];
+  const count = Number((seconds / long).toFixed(1));
+  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+}
+
 /** @param {{max_upload_mb: number, max_duration_s: number}} limits @returns {string} */
 export function limits({ max_upload_mb, max_duration_s }) {
   const size = max_upload_mb >= 1024 ? `${Number((max_upload_mb / 1024).toFixed(1))} GiB` : `${max_upload_mb} MiB`;
-  const [unit, seconds] = [["hour", 3600], ["minute", 60], ["second", 1]].find(([, long]) => max_duration_s >= long) ?? ["second", 1];
-  const count = Number((max_duration_s / seconds).toFixed(1));
-  return `Any common format, up to ${size} and ${count} ${unit}${count === 1 ? "" : "s"}`;
+  return `Any common format, up to ${size} and ${span(max_duration_s)}`;
+}
+
+/** @param {number} keep_results_s @returns {string} what becomes of a result */
+export function kept(keep_results_s) {
+  return keep_results_s
+    ? `Its result, with a few stills for the report, is kept there for ${span(keep_results_s)}.`
+    : "Its result is not kept.";
 }
 
 /** @param {Progress} progress @returns {string} */

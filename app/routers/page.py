@@ -51,9 +51,13 @@ async def index(request: Request) -> Response:
 
 @router.get("/page/limits")
 async def limits(request: Request) -> dict[str, float]:
-    """What the service takes, so that the page can say so before an upload."""
+    """What the service takes and keeps, so that the page can say so before an upload."""
     settings: Settings = request.app.state.settings
-    return {"max_upload_mb": settings.max_job_upload_mb, "max_duration_s": settings.max_job_duration_s}
+    return {
+        "max_upload_mb": settings.max_job_upload_mb,
+        "max_duration_s": settings.max_job_duration_s,
+        "keep_results_s": settings.keep_results_s,
+    }
 
 
 @router.api_route("/page/{path:path}", methods=["GET", "HEAD"])
