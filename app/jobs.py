@@ -191,7 +191,7 @@ class Jobs:
     async def _run_jobs(self, pool: Pool) -> None:
         while True:
             await self._work.acquire()
-            if (record := await self._claim()) is None:
+            if (record := await self._insist(self._store.claim)) is None:
                 continue  # it was forgotten before its turn
             if (live := self._live.get(record.job_id)) is None:
                 continue
@@ -203,17 +203,7 @@ class Jobs:
                 await asyncio.wait([live.running])
                 raise
             if not live.running.cancelled():
-                try:
-                    await self._finish(record, live, live.running.result())
-                except Problem as problem:
-                    self._let_go(record.job_id, live, event_of(problem.document()))
-
-    async def _claim(self) -> Record | None:
-        while True:
-            try:
-                return await self._ask(self._store.claim)
-            except Problem:
-                await asyncio.sleep(TIDY_EVERY_S)
+                await self._finish(record, live, live.running.result())
 
     async def _outcome(self, record: Record, live: _Live, pool: Pool) -> Event:
         REQUEST_ID.set(record.request_id)
@@ -245,7 +235,7 @@ class Jobs:
             answer=event.data if event.name == "result" else None,
             problem=event.data if event.name == "problem" else None,
         )
-        await self._ask(self._store.finish, over)
+        await self._insist(self._store.finish, over)
         await self._ask(self._store.drop_upload, record.job_id)
         self._let_go(record.job_id, live, event)
         self._callbacks_due.set()
@@ -292,6 +282,14 @@ class Jobs:
         if record is None:
             raise Problem("job_not_found")
         return record
+
+    async def _insist(self, statement: Callable[..., T], *values: object) -> T:
+        """As `_ask`, again and again until the store can be written."""
+        while True:
+            try:
+                return await self._ask(statement, *values)
+            except Problem:
+                await asyncio.sleep(TIDY_EVERY_S)
 
     async def _ask(self, statement: Callable[..., T], *values: object) -> T:
         """What the store says. Raises Problem `storage_full` where it can't be written."""
