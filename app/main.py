@@ -28,6 +28,9 @@ Errors are `application/problem+json` (RFC 9457), told apart by `code`.
 """
 
 
+ROUTERS = (analyze_router.router, jobs_router.router, health.router, page.router)
+
+
 class App(FastAPI):
     """FastAPI whose OpenAPI document has what FastAPI leaves out: the schema of problems, and null in examples."""
 
@@ -71,9 +74,7 @@ def create_app(settings: Settings | None = None, load: Load = open_pool) -> Fast
     app.state.jobs = jobs
     app.add_middleware(RequestContext)
     app.add_middleware(EarlyAnswer)
-    handle_problems(app)
-    app.include_router(analyze_router.router)
-    app.include_router(jobs_router.router)
-    app.include_router(health.router)
-    app.include_router(page.router)
+    handle_problems(app, ROUTERS)
+    for router in ROUTERS:
+        app.include_router(router)
     return app
