@@ -185,7 +185,7 @@ def _draw_face(axes: Axes, answer: AnalysisResponse, track: Track) -> None:
     ticks = [0.0, low, high] if high > 0.85 else [0.0, low, high, 1.0]
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks], fontsize=8)
-    axes.set_ylabel(f"face {track.track_id}", color=INK, fontsize=9)
+    axes.set_ylabel(f"face {track.track_id + 1}", color=INK, fontsize=9)
     _plain(axes)
 
 
@@ -197,7 +197,7 @@ def _draw_offsets(axes: Axes, answer: AnalysisResponse, shown: Sequence[Track]) 
         thinned = known[:: 1 + len(known) // MOST_POINTS]
         axes.plot(
             _middles(thinned), [one.offset_ms for one in thinned], linestyle="none", marker=marker, markersize=3,
-            color=SYNC, alpha=0.6, label=f"face {track.track_id}",
+            color=SYNC, alpha=0.6, label=f"face {track.track_id + 1}",
         )  # fmt: skip
     axes.set_ylim(-660, 660)
     axes.set_yticks([-600, -300, 0, 300, 600], ["-600", "-300", "0", "300", "600"], fontsize=8)

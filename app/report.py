@@ -9,13 +9,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from app import charts
 from app.schemas import AnalysisResponse
 
+HEADLINES = {"real": "No sign of a fake", "fake": "Points to a fake", "inconclusive": "Inconclusive"}
 SENTENCES = {
-    "real": "No sign of a lip-sync fake was found.",
-    "fake": "The lips in this video look as if they were made to fit the voice.",
+    "real": "Nothing was found that speaks for lips made to fit the voice. This is a lead, not a proof.",
+    "fake": "The lips in this video look as if they were made to fit the voice. This is a lead, not a proof.",
     "inconclusive": "The evidence points neither way.",
 }
 NO_EVIDENCE = "There is not enough evidence to judge this video."
-CAUTION = "This is a lead, not a proof."
 
 MEANINGS = (
     ("Fake probability", "The calibrated probability that the lips are fake, if as many videos were fake as real. "
@@ -60,7 +60,7 @@ def render_html(answer: AnalysisResponse, name: str | None = None) -> str:
         answer=answer,
         name=name,
         sentence=sentence(answer),
-        caution=CAUTION,
+        headline=HEADLINES[answer.verdict],
         gauge=_data_uri(charts.saved(gauge, "svg")),
         timeline=_data_uri(charts.saved(timeline, "svg")),
         shown=shown,
@@ -78,8 +78,8 @@ def render_png(answer: AnalysisResponse, name: str | None = None) -> bytes:
     colour = charts.VERDICT_COLOURS[answer.verdict]
     head = [
         *charts.wrapped(name or "A video", 13),
-        (answer.verdict.upper(), 20.0, colour),
-        *charts.wrapped(f"{sentence(answer)} {CAUTION}", 11),
+        (HEADLINES[answer.verdict], 20.0, colour),
+        *charts.wrapped(sentence(answer), 11),
     ]
     why = [line for reason in answer.reasons for line in charts.wrapped(f"-  {reason.detail}", 10)]
     end = [line for fact in facts(answer, name)[1:] for line in charts.wrapped(f"{fact[0]}: {fact[1]}", 8)]
@@ -128,6 +128,7 @@ def facts(answer: AnalysisResponse, name: str | None) -> list[tuple[str, str]]:
         ("Sound", sound),
         ("Offset of the sound", late + sure),
         ("Faces", str(len(answer.tracks))),
+        ("Verdict", answer.verdict),
         ("Detector", f"{model.name} {model.version}, on {model.device}"),
         ("Analysis took", f"{answer.timing_ms.total / 1000:.1f} s"),
         ("Report made", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"),

@@ -157,6 +157,7 @@ def test_the_answer_and_a_report_can_be_kept(judged: Page):
     assert name == "200.lipsync.json" and json.loads(text)["media"]["duration_s"] == pytest.approx(4, abs=0.1)
     name, text = kept("#save-report")
     assert name == "200.lipsync.html" and text.lower().startswith("<!doctype html>")
+    assert "Most suspicious moments" in text and "SHA-256" in text
 
 
 @needs_browser
