@@ -20,8 +20,9 @@ COPY model model
 COPY app app
 COPY weights weights
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp \
-    HOST=0.0.0.0 PORT=8000
-RUN useradd --system --uid 10001 --no-create-home lipsync
+    HOST=0.0.0.0 PORT=8000 LIPSYNC_DATA_DIR=/data
+RUN useradd --system --uid 10001 --no-create-home lipsync && install -d -o lipsync -m 700 /data
+VOLUME /data
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \

@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FROM = --data $(DATA) --cache $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test sample train evaluate bench soak lint
+.PHONY: help setup serve test sample train evaluate bench soak docs lint
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,22 +49,18 @@ sample: $(INSTALLED)  ## write a made talking face to OUT, its audio late by OFF
 
 train: $(INSTALLED)  ## train all detectors and fit the verdict on DATA; run again to resume
 	@test -n "$(DATA)" || { echo "Say where the clips are: make train DATA=folder"; exit 1; }
-	$(BIN)/python -m model.training.align $(FROM) --run $(RUN) --minutes 60
-	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --minutes $(MINUTES)
-	$(BIN)/python -m model.training.train $(FROM) --run $(RUN) --detector seed --minutes 45
-	$(BIN)/python -m model.training.generator $(FROM) --run $(RUN) --minutes 12
-	$(BIN)/python -m model.training.autoencoder $(FROM) --run $(RUN)
-	$(BIN)/python -m model.training.train_temporal $(FROM) --run $(RUN) --generator $(RUN)/generator.safetensors
-	$(BIN)/python -m model.training.fit_verdict $(FROM)
+	$(BIN)/python -m model.training.recipe train $(FROM) --run $(RUN) --minutes $(MINUTES)
 
 evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model card
 	@test -n "$(DATA)" || { echo "Say where the clips are: make evaluate DATA=folder"; exit 1; }
-	$(BIN)/python -m model.training.robustness --data $(DATA)
-	$(BIN)/python -m model.training.evaluate $(FROM)
+	$(BIN)/python -m model.training.recipe evaluate $(FROM)
 
 bench: $(INSTALLED)  ## measure what an analysis costs, and the service beside LitServe
 	$(PIP) install --no-deps litserve==0.2.19 pyzmq==27.3.0
 	$(BIN)/python -m scripts.benchmark
+
+docs: $(INSTALLED)  ## build the documentation as a site in build/docs
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 soak: $(INSTALLED)  ## send the service what it should endure, for some minutes
 	$(BIN)/python -m scripts.soak

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -152,14 +153,12 @@ class Jobs:
 
     async def forget(self, job_id: str) -> None:
         """End a job and forget it. Raises Problem `job_not_found`."""
-        live = self._live.pop(job_id, None)
+        live = self._live.get(job_id)
         if live is not None:
             if live.running is not None:
                 live.running.cancel()
                 await asyncio.wait([live.running])
-            if live.upload is not None:
-                live.upload.close()
-            live.tell(event_of(Problem("job_not_found").document()))
+            self._let_go(job_id, live, event_of(Problem("job_not_found").document()))
         if not await self._ask(self._store.forget, job_id):
             raise Problem("job_not_found")
 
@@ -192,7 +191,7 @@ class Jobs:
     async def _run_jobs(self, pool: Pool) -> None:
         while True:
             await self._work.acquire()
-            if (record := await self._ask(self._store.claim)) is None:
+            if (record := await self._insist(self._store.claim)) is None:
                 continue  # it was forgotten before its turn
             if (live := self._live.get(record.job_id)) is None:
                 continue
@@ -236,19 +235,23 @@ class Jobs:
             answer=event.data if event.name == "result" else None,
             problem=event.data if event.name == "problem" else None,
         )
-        await self._ask(self._store.finish, over)
-        self._live.pop(record.job_id, None)
+        await self._insist(self._store.finish, over)
+        await self._ask(self._store.drop_upload, record.job_id)
+        self._let_go(record.job_id, live, event)
+        self._callbacks_due.set()
+
+    def _let_go(self, job_id: str, live: _Live, event: Event) -> None:
+        self._live.pop(job_id, None)
         if live.upload is not None:
             live.upload.close()
-        await self._ask(self._store.drop_upload, record.job_id)
         live.tell(event)
-        self._callbacks_due.set()
 
     async def _call_back(self) -> None:
         while True:
             self._callbacks_due.clear()
-            for record in await self._ask(self._store.due_callbacks, time.time()):
-                await self._call_one_back(record)
+            with suppress(Problem):
+                for record in await self._ask(self._store.due_callbacks, time.time()):
+                    await self._call_one_back(record)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._callbacks_due.wait(), min(BACK_OFF_S))
 
@@ -270,7 +273,8 @@ class Jobs:
 
     async def _tidy(self) -> None:
         while True:
-            await self._ask(self._store.forget_expired, time.time())
+            with suppress(Problem):
+                await self._ask(self._store.forget_expired, time.time())
             await asyncio.sleep(TIDY_EVERY_S)
 
     async def _record(self, job_id: str) -> Record:
@@ -279,8 +283,21 @@ class Jobs:
             raise Problem("job_not_found")
         return record
 
+    async def _insist(self, statement: Callable[..., T], *values: object) -> T:
+        """As `_ask`, again and again until the store can be written."""
+        while True:
+            try:
+                return await self._ask(statement, *values)
+            except Problem:
+                await asyncio.sleep(TIDY_EVERY_S)
+
     async def _ask(self, statement: Callable[..., T], *values: object) -> T:
-        return await to_thread.run_sync(statement, *values, limiter=self._one_at_a_time)
+        """What the store says. Raises Problem `storage_full` where it can't be written."""
+        try:
+            return await to_thread.run_sync(statement, *values, limiter=self._one_at_a_time)
+        except sqlite3.OperationalError as error:
+            log.error("the jobs can't be kept: %s", error)
+            raise Problem("storage_full") from error
 
     def _described(self, record: Record) -> str:
         live = self._live.get(record.job_id)

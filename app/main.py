@@ -12,7 +12,7 @@ from app.middleware import EarlyAnswer, RequestContext
 from app.pool import Load, open_pool
 from app.problems import documented, handle_problems
 from app.routers import analyze as analyze_router
-from app.routers import health
+from app.routers import health, page
 from app.routers import jobs as jobs_router
 from app.schemas import EXAMPLE, ProblemDocument
 from app.service import Service
@@ -26,6 +26,9 @@ or to `POST /v1/jobs` if it is long.
 Times are in seconds after the first picture unless their name ends in `_ms`; probabilities are from 0 to 1.
 Errors are `application/problem+json` (RFC 9457), told apart by `code`.
 """
+
+
+ROUTERS = (analyze_router.router, jobs_router.router, health.router, page.router)
 
 
 class App(FastAPI):
@@ -71,8 +74,7 @@ def create_app(settings: Settings | None = None, load: Load = open_pool) -> Fast
     app.state.jobs = jobs
     app.add_middleware(RequestContext)
     app.add_middleware(EarlyAnswer)
-    handle_problems(app)
-    app.include_router(analyze_router.router)
-    app.include_router(jobs_router.router)
-    app.include_router(health.router)
+    handle_problems(app, ROUTERS)
+    for router in ROUTERS:
+        app.include_router(router)
     return app

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -161,8 +161,8 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def handle_problems(app: FastAPI) -> None:
-    """Answer what the routes raise."""
+def handle_problems(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Answer what the routes of ``routers`` raise, and requests that none of them takes."""
 
     @app.exception_handler(Problem)
     @app.exception_handler(MediaError)
@@ -177,10 +177,11 @@ def handle_problems(app: FastAPI) -> None:
     async def routing_problem(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 404:
             return Problem("not_found").response(error.headers)
-        return Problem("method_not_allowed").response({"Allow": ", ".join(_methods_there(app, request))})
+        return Problem("method_not_allowed").response({"Allow": ", ".join(_methods_there(routers, request))})
 
 
-def _methods_there(app: FastAPI, request: Request) -> list[str]:
+def _methods_there(routers: Sequence[APIRouter], request: Request) -> list[str]:
     """All that the address of a request takes; the framework knows only those of its first route."""
-    there = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in there for method in getattr(route, "methods", ())})
+    routes = [route for router in routers for route in router.routes]
+    there = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in there for method in route.methods})

@@ -9,7 +9,7 @@ from model.results import Window
 
 Stage = Literal["listening", "watching", "judging"]
 
-SHARES: dict[Stage, tuple[float, float]] = {"listening": (0.0, 0.1), "watching": (0.1, 1.0), "judging": (1.0, 1.0)}
+SHARES: dict[Stage, tuple[float, float]] = {"listening": (0.0, 0.15), "watching": (0.15, 1.0), "judging": (1.0, 1.0)}
 """Of the work, where each stage begins and ends."""
 
 EVERY_S = 0.25

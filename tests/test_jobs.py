@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import sqlite3
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from standin import ANALYSIS, Held, assert_problem, stand_in
 from app import callbacks, jobs
 from app.callbacks import _allowed
 from app.schemas import Job
-from app.store import InUse, Store
+from app.store import InUse, Record, Store
 
 SAME = {"request_id", "timing_ms"}
 """What differs between two answers to one video."""
@@ -121,7 +122,8 @@ def test_who_hangs_up_on_a_stream_ends_its_analysis(tmp_path):
     with stand_in(tmp_path, held, max_concurrent=1) as live:
         asked = {"files": {"file": b"v"}, "headers": {"Accept": "text/event-stream"}}
         with live.stream("POST", "/v1/analyze", **asked) as answer:
-            next(answer.iter_text())
+            parts = answer.iter_text()
+            next(parts)
             wait_for(lambda: held.running)
         wait_for(lambda: not live.uploads())
         held.let_go.set()
@@ -223,6 +225,22 @@ def test_a_job_is_cancelled_and_makes_room(kept):
         assert not uploads(kept)
         held.let_go.set()
         assert finished(live, address(submit(live))).state == "done"
+
+
+def test_a_result_outlasts_a_full_disk(kept, monkeypatch):
+    monkeypatch.setattr(jobs, "TIDY_EVERY_S", 0.05)
+    finish, fails = Store.finish, iter(range(3))
+
+    def at_first_full(store: Store, over: Record) -> None:
+        if next(fails, None) is not None:
+            raise sqlite3.OperationalError("database or disk is full")
+        finish(store, over)
+
+    monkeypatch.setattr(Store, "finish", at_first_full)
+    with serving(kept, lambda path, options: ANALYSIS) as live:
+        where = address(submit(live))
+        assert events_in(live.get(f"{where}/events").text)[-1][1] == "result"
+        assert next(fails, None) is None and not uploads(kept)
 
 
 def test_results_are_forgotten_in_time(kept, monkeypatch):

@@ -149,6 +149,7 @@ def test_unknown_addresses_and_methods(live: Live):
     response = live.get("/v1/analyze")
     assert_problem(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "POST"
+    assert live.post("/v1/jobs/0").headers["allow"] == "DELETE, GET"
 
 
 def test_a_form_is_needed(live: Live):

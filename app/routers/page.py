@@ -1,0 +1,66 @@
+"""The page at ``/``: its files, and what it has to know before it sends anything."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.staticfiles import StaticFiles
+
+from app.settings import Settings
+
+FOLDER = Path(__file__).parent.parent / "page"
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' blob: data:",
+    "media-src": "blob:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+    "form-action": "'none'",
+}
+HEADERS = {
+    "Content-Security-Policy": "; ".join(f"{kind} {sources}" for kind, sources in POLICY.items()),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+class PageFiles(StaticFiles):
+    """The files of the page, each with the headers that keep it to itself; unchanged ones are answered 304."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        """One file."""
+        response = super().file_response(*arguments, **named)
+        response.headers.update(HEADERS)
+        return response
+
+
+files = PageFiles(directory=FOLDER)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def index(request: Request) -> Response:
+    """The page."""
+    return await files.get_response("index.html", request.scope)
+
+
+@router.get("/page/limits")
+async def limits(request: Request) -> dict[str, float]:
+    """What the service takes and keeps, so that the page can say so before an upload."""
+    settings: Settings = request.app.state.settings
+    return {
+        "max_upload_mb": settings.max_job_upload_mb,
+        "max_duration_s": settings.max_job_duration_s,
+        "keep_results_s": settings.keep_results_s,
+    }
+
+
+@router.api_route("/page/{path:path}", methods=["GET", "HEAD"])
+async def file(request: Request, path: str) -> Response:
+    """What the page is made of."""
+    return await files.get_response(path, request.scope)
