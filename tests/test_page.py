@@ -240,3 +240,17 @@ def test_the_page_is_served_with_care(live: Live):
     for unknown in ("/page/", "/page/nothing.js", "/page/..%2fmain.py", "/page/%2e%2e/main.py", "/page/vendor"):
         assert live.get(unknown).status_code == 404
     assert not [path for path in live.get("/openapi.json").json()["paths"] if path == "/" or path.startswith("/page")]
+
+
+@needs_browser
+def test_a_page_that_is_loaded_anew_finds_its_result_again(browser: sync_api.Browser, live: Live, talk):
+    with visit(browser, live) as page:
+        analyse(page, talk(200))
+        sentence = page.locator("#verdict-sentence").inner_text()
+        page.reload()
+        expect(page.locator("#verdict-sentence")).to_have_text(sentence, timeout=ANALYSED_MS)
+        expect(page.locator("#no-picture")).to_contain_text("did not keep the video")
+        page.click("#again")
+        page.reload()
+        expect(page.locator("#drop")).to_be_visible()
+        assert "#" not in page.url

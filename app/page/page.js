@@ -20,7 +20,7 @@ const VIEWS = ["start", "work", "result"];
 let allowed = null;
 /** @type {File|null} */
 let chosen = null;
-/** The job that analyses it; empty before its upload is complete. */
+/** The job that analyses it; empty before its upload is complete. Set by `name`. */
 let jobId = "";
 /** @type {Result|null} */
 let result = null;
@@ -38,6 +38,12 @@ function speak(text) {
   if ($("spoken").textContent !== text) $("spoken").textContent = text;
 }
 
+/** Keep a job in the address, so that reloading the page finds it again. @param {string} job */
+function name(job) {
+  jobId = job;
+  history.replaceState(null, "", job ? `#${job}` : location.pathname);
+}
+
 /** @param {"start"|"work"|"result"} view */
 function show(view) {
   for (const id of VIEWS) $(id).hidden = id !== view;
@@ -50,25 +56,26 @@ function show(view) {
 function backToStart() {
   result?.close();
   result = null;
+  name("");
   show("start");
   $("file").value = "";
 }
 
 // ---- Analysing -------------------------------------------------------------------------------------------------
 
-/** @param {File} file @param {string} [known] the job that analyses it already */
+/** @param {File|null} file null: not at hand @param {string} [known] the job that analyses it already */
 async function analyse(file, known = "") {
   stopWork();
   backToStart();
   chosen = file;
-  jobId = known;
-  const wrong = refused(file);
+  name(known);
+  const wrong = file && refused(file);
   if (wrong) return showProblem(wrong);
   beginWork(file);
   const { signal } = (underWay = new AbortController());
   signal.addEventListener("abort", () => jobId && callOff(jobId));
   try {
-    jobId ||= await send(file, uploaded, signal);
+    if (!jobId) name(await send(file, uploaded, signal));
     progressed({ stage: "queued", done_s: 0, duration_s: null, share: 0 });
     const analysis = await follow(jobId, { progress: progressed, windows: scored, trouble: troubled }, signal);
     endWork();
@@ -77,7 +84,7 @@ async function analyse(file, known = "") {
     announceResult();
   } catch (error) {
     if (!(error instanceof Failed)) throw error;
-    if (!RESUMABLE.has(error.problem.code)) jobId = "";
+    if (!RESUMABLE.has(error.problem.code)) name("");
     endWork();
     show("start");
     showProblem(error.problem);
@@ -97,12 +104,12 @@ function refused(file) {
   return null;
 }
 
-/** @param {File} file */
+/** @param {File|null} file */
 function beginWork(file) {
   show("work");
-  $("work-file").textContent = `${file.name}, ${words.mebibytes(file.size)}`;
+  $("work-file").textContent = file ? `${file.name}, ${words.mebibytes(file.size)}` : "";
   $("work-title").focus();
-  uploaded(0);
+  uploaded(file ? 0 : 1);
 }
 
 function endWork() {
@@ -194,7 +201,7 @@ function take(files) {
 }
 
 $("file").addEventListener("change", () => take($("file").files));
-$("retry").addEventListener("click", () => chosen && analyse(chosen, jobId));
+$("retry").addEventListener("click", () => (chosen || jobId) && analyse(chosen, jobId));
 $("again").addEventListener("click", () => {
   backToStart();
   $("file").focus();
@@ -226,3 +233,4 @@ if (allowed) {
   $("limits").textContent = words.limits(allowed);
   $("kept").textContent = words.kept(allowed.keep_results_s);
 }
+if (location.hash.length > 1) analyse(null, location.hash.slice(1));

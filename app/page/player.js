@@ -36,9 +36,10 @@ export class Player {
     on("timeupdate", () => told.moved(this.timeS));
   }
 
-  /** @param {string} address of the video */
+  /** @param {string|null} address of the video; null: it is not at hand */
   open(address) {
-    this.video.src = address;
+    if (address) this.video.src = address;
+    else this._useClock();
   }
 
   close() {

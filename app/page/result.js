@@ -22,12 +22,12 @@ const BOX_COLOUR = "#ffb000";
 
 /** Shows one analysis until it is closed. */
 export class Result {
-  /** @param {Analysis} analysis @param {File} file @param {string} jobId */
+  /** @param {Analysis} analysis @param {File|null} file null: the video is not at hand @param {string} jobId */
   constructor(analysis, file, jobId) {
     this._analysis = analysis;
-    this._stem = file.name.replace(/\.[^.]*$/, "") || "video";
+    this._stem = file?.name.replace(/\.[^.]*$/, "") || "video";
     this._jobId = jobId;
-    this._address = URL.createObjectURL(file);
+    this._address = file && URL.createObjectURL(file);
     this._lanes = [];
     this._pointed = null;
     this._left = new AbortController();
@@ -61,7 +61,7 @@ export class Result {
     this._player.close();
     this._timeline.close();
     this._table.close();
-    URL.revokeObjectURL(this._address);
+    if (this._address) URL.revokeObjectURL(this._address);
     for (const id of ["lanes", "reasons", "advice", "moments", "gauge", "warnings", "file-facts"]) $(id).replaceChildren();
     $("result").hidden = true;
   }
@@ -152,8 +152,10 @@ export class Result {
 
   _pictureKnown(there, sound) {
     $("no-picture").hidden = there;
-    $("no-picture").textContent = `This browser can't show the picture of this kind of file${sound ? ", only play its sound" : ""}. `
-      + "The analysis is complete: charts, boxes and moments work as usual.";
+    const why = this._address
+      ? `This browser can't show the picture of this kind of file${sound ? ", only play its sound" : ""}. `
+      : "The service did not keep the video. To see it here, check it again. ";
+    $("no-picture").textContent = `${why}The analysis is complete: charts, boxes and moments work as usual.`;
     $("result").classList.toggle("pictureless", !there);
   }
 
