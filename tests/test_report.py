@@ -52,7 +52,8 @@ def test_every_part_is_there():
     page = Page(render_html(answer, "talk.mp4"))
     said = " ".join(page.text.split())
     for part in (
-        "talk.mp4", "a lead, not a proof", answer.media.sha256, "LipSyncDetector 1.0.0, on cpu", "200 ms, the sound is late",
+        "talk.mp4", "a lead, not a proof", answer.media.sha256, "LipSyncDetector 1.0.0, on cpu",
+        "200 ms, the sound is late",
         "6.00 s", "512 x 600 pixels", answer.request_id, "UTC", "MODEL_CARD.md", "What must not be concluded",
         *(reason.detail for reason in answer.reasons),
     ):  # fmt: skip
