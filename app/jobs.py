@@ -216,9 +216,9 @@ class Jobs:
         def tell(thing: Reached | tuple[Window, ...]) -> None:
             loop.call_soon_threadsafe(note, thing)
 
-        def note(thing: Reached | tuple[Window, ...]) -> None:
+        def note(thing: Reached | Progress | tuple[Window, ...]) -> None:
             if isinstance(thing, Reached):
-                live.progress = Progress.model_validate(thing)
+                thing = live.progress = Progress.model_validate(thing)
             live.tell(event_of(thing))
 
         parameters = JobParameters.model_validate(record.parameters)
