@@ -5,11 +5,13 @@ a short one take turns.
 """
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,8 +21,19 @@ from model.engine import Kind, Run
 log = logging.getLogger(__name__)
 
 
+class Engine(Protocol):
+    """Whatever computes for the workers; may be called from any thread."""
+
+    def __call__(self, model: str, kind: Kind, items: np.ndarray) -> np.ndarray:
+        """Put a batch through the networks of a model, see `model.engine.Networks`."""
+
+    def close(self) -> None:
+        """No more will be asked."""
+
+
 @dataclass(slots=True, eq=False)
 class _Question:
+    model: str
     kind: Kind
     items: np.ndarray
     answer: Future[np.ndarray] = field(default_factory=Future)
@@ -28,17 +41,18 @@ class _Question:
 
     def goes_with(self, other: "_Question") -> bool:
         """Whether one batch can hold both: nothing is padded, so that answers do not depend on the company."""
-        return self.kind == other.kind and self.items.shape[1:] == other.items.shape[1:]
+        return (self.model, self.kind, self.items.shape[1:]) == (other.model, other.kind, other.items.shape[1:])
 
 
 class BatchingEngine:
     """Answers in a thread of its own, up to ``most`` questions at once; waits up to ``wait_s`` for company.
 
-    ``run`` is called from that thread only. Where it runs out of the device's memory, the batch is halved.
+    ``runs``, by model, are called from that thread only. Where one runs out of the device's memory, the batch is
+    halved.
     """
 
-    def __init__(self, run: Run, most: int, wait_s: float) -> None:
-        self._run = run
+    def __init__(self, runs: Mapping[str, Run], most: int, wait_s: float) -> None:
+        self._runs = runs
         self._most = most
         self._wait_s = wait_s
         self._asked: SimpleQueue[_Question | None] = SimpleQueue()
@@ -47,9 +61,9 @@ class BatchingEngine:
         self._thread = Thread(target=self._answer_all, name="engine", daemon=True)
         self._thread.start()
 
-    def __call__(self, kind: Kind, items: np.ndarray) -> np.ndarray:
-        """What ``run(kind, items)`` returns or raises. From any thread."""
-        question = _Question(kind, items)
+    def __call__(self, model: str, kind: Kind, items: np.ndarray) -> np.ndarray:
+        """What ``runs[model](kind, items)`` returns or raises. From any thread."""
+        question = _Question(model, kind, items)
         self._asked.put(question)
         return question.answer.result()
 
@@ -89,7 +103,8 @@ class BatchingEngine:
     def _answer(self, batch: list[_Question]) -> None:
         self.batch_sizes[len(batch)] += 1
         try:
-            answers = self._run(batch[0].kind, np.concatenate([question.items for question in batch]))
+            run = self._runs[batch[0].model]
+            answers = run(batch[0].kind, np.concatenate([question.items for question in batch]))
         except torch.OutOfMemoryError as error:
             self._answer_in_halves(batch, error)
         except Exception as error:

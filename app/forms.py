@@ -1,10 +1,13 @@
 """How forms with a video are documented."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import BaseModel
 
 from app.uploads import FILE_FIELD
+
+Model = Annotated[str, Query(description="Which of the models that `GET /healthz` lists is to judge.")]
 
 REFUSALS = (
     "malformed_request",
@@ -16,6 +19,7 @@ REFUSALS = (
     "upload_too_large",
     "unsupported_content_type",
     "invalid_parameter",
+    "unknown_model",
     "busy",
     "storage_full",
     "starting",

@@ -21,7 +21,7 @@ from app.pool import Pool
 from app.problems import Problem
 from app.schemas import QUEUED, Job, JobParameters, ProblemDocument, Progress
 from app.service import Service, judge
-from app.settings import Settings
+from app.settings import DEFAULT_MODEL, Settings
 from app.store import Record, Store
 from app.streams import REPEAT_S, Event, event_of, outcome
 from app.uploads import path_of
@@ -98,19 +98,22 @@ class Jobs:
             live.wake()
 
     @asynccontextmanager
-    async def receive(self) -> AsyncIterator["NewJob"]:
-        """A place for a new job, from before its upload to `submit`. Raises Problem if there is none."""
-        with self._service.accept("job", open_jobs=len(self._live)), self._spooled(uuid4().hex) as new:
+    async def receive(self, model: str) -> AsyncIterator["NewJob"]:
+        """A place for a new job, from before its upload to `submit`. Raises Problem as `Service.accept` does."""
+        with self._service.accept(model, "job", open_jobs=len(self._live)), self._spooled(uuid4().hex) as new:
             yield new
 
-    async def submit(self, new: "NewJob", parameters: JobParameters, idempotency_key: str | None) -> tuple[str, str]:
+    async def submit(
+        self, new: "NewJob", model: str, parameters: JobParameters, idempotency_key: str | None
+    ) -> tuple[str, str]:
         """Keep a received job, or find the one that came before it with the same key: its id, and the `Job` as JSON.
 
         Raises Problem `idempotency_conflict` when that one was not the same.
         """
         callback_url = str(parameters.callback_url) if parameters.callback_url else None
-        options = parameters.model_dump(exclude={"callback_url"})
-        fingerprint = await to_thread.run_sync(_fingerprint, new.opened, parameters) if idempotency_key else None
+        options = {"model": model, **parameters.model_dump(exclude={"callback_url"})}
+        asked = f"{model} {parameters.model_dump_json()}"
+        fingerprint = await to_thread.run_sync(_fingerprint, new.opened, asked) if idempotency_key else None
         record = Record(
             job_id=new.job_id,
             request_id=REQUEST_ID.get(),
@@ -222,7 +225,8 @@ class Jobs:
             live.tell(event_of(thing))
 
         parameters = JobParameters.model_validate(record.parameters)
-        return await outcome(judge(pool, path, parameters, self._settings.job_allowance, tell))
+        model = record.parameters.get("model", DEFAULT_MODEL)
+        return await outcome(judge(pool, model, path, parameters, self._settings.job_allowance, tell))
 
     async def _finish(self, record: Record, live: _Live, event: Event) -> None:
         now = time.time()
@@ -326,10 +330,10 @@ class NewJob:
     kept: bool = False
 
 
-def _fingerprint(opened: IO[bytes], parameters: JobParameters) -> str:
+def _fingerprint(opened: IO[bytes], asked: str) -> str:
     opened.seek(0)
     content = hashlib.file_digest(opened, "sha256").hexdigest()
-    return f"{content} {parameters.model_dump_json()}"
+    return f"{content} {asked}"
 
 
 def _describe(record: Record, progress: Progress | None = None) -> str:

@@ -12,7 +12,7 @@ from app.client import OnEvent, Parameters, ServiceError
 from app.pool import open_pool
 from app.problems import Problem
 from app.schemas import AnalysisResponse, Progress, Window
-from app.settings import Settings
+from app.settings import DEFAULT_MODEL, Settings
 from model.progress import Progress as Reached
 from model.results import Window as Scored
 
@@ -30,7 +30,7 @@ class LocalDetector:
         self._allowance = settings.job_allowance
         self._pool = open_pool(settings)
         self._runner = asyncio.Runner()
-        self.version = self._pool.info.version
+        self.version = self._pool.models[DEFAULT_MODEL].version
 
     def __enter__(self) -> Self:
         return self
@@ -54,10 +54,11 @@ class LocalDetector:
         with path.open("rb"):  # whether it can be read is said better here than by the decoder
             pass
         try:
-            analysis = self._runner.run(self._pool.analyze(str(path), dict(parameters), self._allowance, tell))
+            work = self._pool.analyze(DEFAULT_MODEL, str(path), dict(parameters), self._allowance, tell)
+            analysis = self._runner.run(work)
         except Problem as error:
             raise ServiceError(error.document()) from error
-        return AnalysisResponse.of(analysis, self._pool.info, "")
+        return AnalysisResponse.of(analysis, DEFAULT_MODEL, self._pool.models[DEFAULT_MODEL], "")
 
 
 @contextmanager

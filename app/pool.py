@@ -6,18 +6,17 @@ and replaced without the others noticing.
 
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing import forkserver, get_context
 from typing import Any
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from app.batching import BatchingEngine
+from app.batching import BatchingEngine, Engine
 from app.problems import Problem
-from app.settings import Allowance, Settings
-from app.worker import Job, Setup, work
+from app.settings import DEFAULT_MODEL, Allowance, Settings
+from app.worker import Job, Model, Setup, work
 from model import Analysis, Detector, DetectorInfo, MediaError, load_detector
-from model.engine import Run
 from model.progress import Follow
 
 log = logging.getLogger(__name__)
@@ -73,8 +72,8 @@ class Worker:
             raise WorkerDied("a worker did not start")
         self._ready = True
 
-    def analyze(self, job: Job, run: Run, follow: Follow | None) -> Analysis:
-        """Block until the job is done; ``run`` answers the worker's questions, ``follow`` is told how far it is.
+    def analyze(self, job: Job, engine: Engine, follow: Follow | None) -> Analysis:
+        """Block until the job is done; ``engine`` answers the worker's questions, ``follow`` is told how far it is.
 
         Raises MediaError, Exhausted, JobFailed, WorkerDied.
         """
@@ -86,7 +85,7 @@ class Worker:
             tag, payload = self._hear()
             while tag in ("ask", "tell"):
                 if tag == "ask":
-                    self._say(run(*payload))
+                    self._say(engine(*payload))
                 elif follow is not None:
                     follow(payload)
                 tag, payload = self._hear()
@@ -127,24 +126,26 @@ class Worker:
 
 
 class Pool:
-    """So many workers, always; whoever dies is replaced. Use it from the event loop's thread."""
+    """So many workers, always; whoever dies is replaced. Use it from the event loop's thread.
 
-    def __init__(self, detector: Detector, settings: Settings) -> None:
-        self._setup = Setup(detector.info, detector.rule, detector.scale, settings.max_memory_mb << 20)
-        most = settings.batch_most or (1 if detector.info.device == "cpu" else BATCH_ON_GPU)
-        self._engine = BatchingEngine(detector.run, most, settings.batch_wait_ms / 1000)
+    ``models``: by name, the default one first; ``engine`` computes for them, and is closed with the pool.
+    """
+
+    def __init__(self, models: Mapping[str, Model], engine: Engine, settings: Settings) -> None:
+        self._setup = Setup(models, settings.max_memory_mb << 20)
+        self._engine = engine
         self._turns, self._threads = (CapacityLimiter(settings.max_concurrent) for _ in range(2))
         self._idle = [Worker(self._setup) for _ in range(settings.max_concurrent)]
-        self.info: DetectorInfo = detector.info
+        self.models: dict[str, DetectorInfo] = {name: model.info for name, model in models.items()}
 
     def wait_until_ready(self) -> None:
         """Block until one worker is. Raises WorkerDied."""
         self._idle[-1].wait_until_ready()
 
     async def analyze(
-        self, path: str, options: dict[str, Any], allowance: Allowance, follow: Follow | None = None
+        self, model: str, path: str, options: dict[str, Any], allowance: Allowance, follow: Follow | None = None
     ) -> Analysis:
-        """Analyse one video, in turn. When this is cancelled, the work ends with its worker.
+        """Analyse one video by a model, in turn. When this is cancelled, the work ends with its worker.
 
         ``options``: as of `model.analyze`. ``follow``: as there, called from another thread. Raises MediaError when
         the video can't be analysed, Problem when a worker fails at it.
@@ -152,7 +153,8 @@ class Pool:
         async with self._turns:
             worker = self._idle.pop()
             worker = worker if worker.alive else await self._successor(worker)
-            job, harmed = Job(path, options, allowance.limits, allowance.max_cpu_s, follow is not None), True
+            job = Job(model, path, options, allowance.limits, allowance.max_cpu_s, follow is not None)
+            harmed = True
             try:
                 analysis = await to_thread.run_sync(
                     worker.analyze, job, self._engine, follow, abandon_on_cancel=True, limiter=self._threads
@@ -200,7 +202,19 @@ Load = Callable[[Settings], Pool]
 def open_pool(settings: Settings) -> Pool:
     """Load the detector and start the workers. Blocks until they can work."""
     forkserver.ensure_running()  # it imports what workers need meanwhile
-    detector = load_detector(settings.device)
-    pool = Pool(detector, settings)
+    detectors = load_detectors(settings)
+    pool = Pool({name: Model.of(one) for name, one in detectors.items()}, open_engine(detectors, settings), settings)
     pool.wait_until_ready()
     return pool
+
+
+def load_detectors(settings: Settings) -> dict[str, Detector]:
+    """All models by name, the default one first."""
+    return {DEFAULT_MODEL: load_detector(settings.device)}
+
+
+def open_engine(detectors: Mapping[str, Detector], settings: Settings) -> BatchingEngine:
+    """The engine that computes for all of ``detectors``, on their device."""
+    device = detectors[DEFAULT_MODEL].info.device
+    most = settings.batch_most or (1 if device == "cpu" else BATCH_ON_GPU)
+    return BatchingEngine({name: one.run for name, one in detectors.items()}, most, settings.batch_wait_ms / 1000)

@@ -73,6 +73,7 @@ KINDS = {
     ),
     "media_error": Kind(422, "Video can't be analysed", "The video can't be analysed."),
     "invalid_parameter": Kind(422, "Invalid parameter", "hop_s: Input should be greater than or equal to 0.04."),
+    "unknown_model": Kind(422, "Unknown model", "There is no model 'newest'; there are default, candidate."),
     "callback_refused": Kind(
         422, "Callback refused", "callback_url: 10.0.0.7 is not a public address, which callbacks must go to."
     ),

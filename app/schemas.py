@@ -1,7 +1,7 @@
 """What goes over the wire, field by field, as /docs shows it."""
 
 from base64 import b64encode
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -125,6 +125,7 @@ class Media(_Record):
 class ModelInfo(_Record):
     """What judged the video."""
 
+    alias: str = Field(description="What it is called here: the `model` of the request.")
     name: str = Field(description="Name of the detector.")
     version: str = Field(description="Version of the detector.")
     device: str = Field(description="Where it runs, as PyTorch names it.")
@@ -132,6 +133,7 @@ class ModelInfo(_Record):
         description="Limits of `fake_probability` that make the verdict: `real` below `real_below`, `fake` above "
         "`fake_above`, `inconclusive` between."
     )
+    weights: dict[str, str] = Field(description="Its weights files, each with the start of its SHA-256.")
 
 
 class Timing(_Record):
@@ -200,10 +202,10 @@ class AnalysisResponse(_Record):
     playback: Playback | None = Field(None, exclude_if=lambda it: it is None, description="There if it was asked for.")
 
     @classmethod
-    def of(cls, analysis: Analysis, info: DetectorInfo, request_id: str) -> "AnalysisResponse":
-        """The answer for one analysis by one detector."""
+    def of(cls, analysis: Analysis, alias: str, info: DetectorInfo, request_id: str) -> "AnalysisResponse":
+        """The answer for one analysis by the detector that is called ``alias``."""
         facts = {field.name: getattr(analysis, field.name) for field in fields(analysis)}
-        return cls.model_validate({**facts, "model": info, "request_id": request_id})
+        return cls.model_validate({**facts, "model": {"alias": alias, **asdict(info)}, "request_id": request_id})
 
 
 EXAMPLE = {
@@ -271,10 +273,12 @@ EXAMPLE = {
         "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     },
     "model": {
+        "alias": "default",
         "name": "LipSyncDetector",
         "version": "1.0.0",
         "device": "cpu",
         "thresholds": {"real_below": 0.35, "fake_above": 0.65},
+        "weights": {"lipsync.safetensors": "9f86d081884c"},
     },
     "timing_ms": {"media": 310.2, "faces": 1204.5, "detector": 822.9, "total": 2350.1},
     "warnings": [],
@@ -329,10 +333,11 @@ class Health(_Record):
     """What is ready to serve."""
 
     status: str = Field("ready", description="Always `ready`; otherwise the answer is a problem.")
-    name: str = Field(description="Name of the detector.")
-    version: str = Field(description="Version of the detector.")
+    name: str = Field(description="Name of the default detector.")
+    version: str = Field(description="Version of the default detector.")
     device: str = Field(description="Where it runs, as PyTorch names it.")
-    weights: dict[str, str] = Field(description="Loaded weights files, each with the start of its SHA-256.")
+    weights: dict[str, str] = Field(description="Its weights files, each with the start of its SHA-256.")
+    models: list[ModelInfo] = Field(description="What may be asked for as `model`.")
 
 
 class Alive(BaseModel):

@@ -56,8 +56,8 @@ class Service:
         else:
             gc.collect()
             gc.freeze()  # else every full collection goes through all modules, for a tenth of a second
-            info = self._pool.info
-            log.info("%s %s is ready on %s", info.name, info.version, info.device)
+            for name, info in self._pool.models.items():
+                log.info("model %s is ready: %s %s on %s", name, info.name, info.version, info.device)
 
     def close(self) -> None:
         """End the workers."""
@@ -89,9 +89,13 @@ class Service:
         return self._pool
 
     @contextmanager
-    def accept(self, kind: Kind = "analysis", open_jobs: int = 0) -> Iterator[Pool]:
-        """A place for one request, from before its body is read to its answer. Raises Problem if there is none."""
+    def accept(self, model: str, kind: Kind = "analysis", open_jobs: int = 0) -> Iterator[Pool]:
+        """A place for one request, from before its body is read to its answer.
+
+        Raises Problem if there is none, or no such ``model``.
+        """
         pool = self.pool()
+        check_model(pool, model)
         places = {
             "analysis": self._settings.max_concurrent + self._settings.max_waiting,
             "job": self._settings.max_jobs - open_jobs,
@@ -105,7 +109,7 @@ class Service:
             self._accepted[kind] -= 1
 
     async def analyze(
-        self, request: Request, upload: Upload, pool: Pool, follow: Follow | None = None
+        self, request: Request, model: str, upload: Upload, pool: Pool, follow: Follow | None = None
     ) -> AnalysisResponse:
         """Analyse in a worker process, in turn.
 
@@ -113,20 +117,27 @@ class Service:
         ClientDisconnect when the client hangs up; the work ends with it.
         """
         with _until_hang_up(request):
-            return await judge(pool, upload.path, upload.parameters, self._settings.allowance, follow)
+            return await judge(pool, model, upload.path, upload.parameters, self._settings.allowance, follow)
+
+
+def check_model(pool: Pool, model: str) -> None:
+    """Raises Problem `unknown_model`."""
+    if model not in pool.models:
+        raise Problem("unknown_model", f"There is no model {model[:40]!r}; there are {', '.join(pool.models)}.")
 
 
 async def judge(
-    pool: Pool, path: str, parameters: Parameters, allowance: Allowance, follow: Follow | None = None
+    pool: Pool, model: str, path: str, parameters: Parameters, allowance: Allowance, follow: Follow | None = None
 ) -> AnalysisResponse:
     """Analyse a video in a worker process, in turn, for the request at hand.
 
-    Raises MediaError when the video can't be analysed, Problem when that fails or takes too long.
+    Raises MediaError when the video can't be analysed, Problem when that fails or takes too long, or without ``model``.
     """
+    check_model(pool, model)
     options = parameters.model_dump(include=set(Parameters.model_fields))
     try:
         with fail_after(allowance.deadline_s):
-            analysis = await pool.analyze(path, options, allowance, follow)
+            analysis = await pool.analyze(model, path, options, allowance, follow)
     except TimeoutError:
         waited = f"The analysis was not finished in time, {allowance.deadline_s:g} s with waiting."
         raise Problem("deadline_exceeded", f"{waited} Send a shorter part of the video.") from None
@@ -134,7 +145,7 @@ async def judge(
         "%s: %.1f s of video, %d windows, in %.0f ms",
         analysis.verdict, analysis.media.duration_s, len(analysis.windows), analysis.timing_ms.total,
     )  # fmt: skip
-    return AnalysisResponse.of(analysis, pool.info, REQUEST_ID.get())
+    return AnalysisResponse.of(analysis, model, pool.models[model], REQUEST_ID.get())
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from model import Limits
 
 MIB = 1 << 20
 
+DEFAULT_MODEL = "default"
+
 
 def _available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

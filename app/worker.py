@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -35,12 +36,24 @@ the `MediaError` that refuses it, what it ran out of, or a traceback."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """What a worker is started with; ``scale`` as in `Detector`."""
+class Model:
+    """A detector but for its networks; ``scale`` as in `Detector`."""
 
     info: DetectorInfo
     rule: VerdictRule
     scale: float
+
+    @classmethod
+    def of(cls, detector: Detector) -> "Model":
+        """What a worker must know of it."""
+        return cls(detector.info, detector.rule, detector.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker is started with: models by name."""
+
+    models: Mapping[str, Model]
     max_memory_bytes: int
 
 
@@ -48,6 +61,7 @@ class Setup:
 class Job:
     """One video: where it is, and ``options``, keyword arguments of `model.analyze`. ``followed``: tell of it."""
 
+    model: str
     path: str
     options: dict[str, Any]
     limits: Limits
@@ -71,9 +85,9 @@ class Line:
         """Wait for what the server sends."""
         return self._connection.recv()
 
-    def ask(self, kind: Kind, items: np.ndarray) -> np.ndarray:
-        """Have the networks compute."""
-        self.say("ask", (kind, items))
+    def ask(self, model: str, kind: Kind, items: np.ndarray) -> np.ndarray:
+        """Have the networks of a model compute."""
+        self.say("ask", (model, kind, items))
         return self.hear()
 
 
@@ -86,7 +100,10 @@ def work(connection: Connection, setup: Setup) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     line = Line(connection)
-    detector = Detector(setup.info, setup.rule, setup.scale, line.ask)
+    detectors = {
+        name: Detector(model.info, model.rule, model.scale, partial(line.ask, name))
+        for name, model in setup.models.items()
+    }
     try:
         line.say("ready", None)
         while True:
@@ -94,7 +111,7 @@ def work(connection: Connection, setup: Setup) -> None:
             job = line.hear()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may be sent to all processes of a service that drains
             _allow_cpu(job.max_cpu_s)
-            line.say(*_outcome(job, detector, line, setup.max_memory_bytes))
+            line.say(*_outcome(job, detectors[job.model], line, setup.max_memory_bytes))
     except (EOFError, ConnectionError):
         return
 

@@ -53,13 +53,15 @@ class Held:
 class StandIn:
     """A pool whose workers are threads that call ``analyze``."""
 
-    info = INFO
+    models = {"default": INFO}
 
     def __init__(self, settings: Settings, analyze: Callable[[str, dict], Analysis]) -> None:
         self._turns = CapacityLimiter(settings.max_concurrent)
         self._analyze = analyze
 
-    async def analyze(self, path: str, options: dict, allowance: Allowance, follow: Follow | None = None) -> Analysis:
+    async def analyze(
+        self, model: str, path: str, options: dict, allowance: Allowance, follow: Follow | None = None
+    ) -> Analysis:
         work = partial(self._analyze, path, options)
         return await to_thread.run_sync(work, limiter=self._turns, abandon_on_cancel=True)
 

@@ -187,9 +187,9 @@ def test_a_gpu_answers_as_the_processor_does(detector: Detector, questions: list
 
 def test_answers_do_not_depend_on_the_company(detector: Detector, questions: list):
     alone = [detector.run(*question) for question in questions]
-    engine = BatchingEngine(detector.run, most=8, wait_s=0.5)
+    engine = BatchingEngine({"default": detector.run}, most=8, wait_s=0.5)
     with ThreadPoolExecutor(len(questions)) as pool:
-        together = list(pool.map(lambda question: engine(*question), questions))
+        together = list(pool.map(lambda question: engine("default", *question), questions))
     engine.close()
     assert engine.batch_sizes[2] >= 2 and engine.batch_sizes[3] == 1
     for one, other in zip(alone, together):
@@ -205,16 +205,16 @@ def test_the_oldest_question_is_answered_first_and_a_full_batch_does_not_wait():
         order.append((kind, len(items)))
         return items
 
-    engine = BatchingEngine(run, most=2, wait_s=0.0)
+    engine = BatchingEngine({"a": run, "b": run}, most=2, wait_s=0.0)
     with ThreadPoolExecutor(6) as pool:
         asked = []
-        for kind in ("sound", "mouths", "sequences", "mouths", "mouths"):
-            asked.append(pool.submit(engine, kind, np.full((1, 1), len(asked))))
+        for model, kind in (("a", "sound"), ("a", "mouths"), ("b", "mouths"), ("a", "mouths"), ("a", "mouths")):
+            asked.append(pool.submit(engine, model, kind, np.full((1, 1), len(asked))))
             time.sleep(0.05)
         first.set()
         assert [one.result().item() for one in asked] == [0, 1, 2, 3, 4]
     engine.close()
-    assert order == [("sound", 1), ("mouths", 2), ("sequences", 1), ("mouths", 1)]
+    assert order == [("sound", 1), ("mouths", 2), ("mouths", 1), ("mouths", 1)]
 
 
 def test_a_batch_that_is_too_large_for_the_device_is_halved():
@@ -223,11 +223,11 @@ def test_a_batch_that_is_too_large_for_the_device_is_halved():
             raise torch.OutOfMemoryError
         return items * 2
 
-    engine = BatchingEngine(run, most=8, wait_s=0.3)
+    engine = BatchingEngine({"default": run}, most=8, wait_s=0.3)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: engine("sequences", np.full((1, 1), n)), range(8)))
+        answers = list(pool.map(lambda n: engine("default", "sequences", np.full((1, 1), n)), range(8)))
     assert [answer.item() for answer in answers] == [2 * n for n in range(8)]
     with pytest.raises(torch.OutOfMemoryError):
-        engine("sequences", np.zeros((3, 1)))
-    assert engine("sequences", np.ones((1, 1))).item() == 2
+        engine("default", "sequences", np.zeros((3, 1)))
+    assert engine("default", "sequences", np.ones((1, 1))).item() == 2
     engine.close()

@@ -94,7 +94,7 @@ def test_the_offset_of_a_made_sample_is_found(live: Live, talk: Callable[[int], 
     assert media == {
         "width": 512, "height": 600, "fps": 25, "video_codec": "h264", "audio_codec": "aac", "sample_rate": 48000,
     }  # fmt: skip
-    assert set(answer["model"]) == {"name", "version", "device", "thresholds"}
+    assert set(answer["model"]) == {"alias", "name", "version", "device", "thresholds", "weights"}
     assert answer["model"]["device"] == "cpu"
     assert set(answer["timing_ms"]) == {"media", "faces", "detector", "total"}
     assert sum(answer["timing_ms"][stage] for stage in ("media", "faces", "detector")) <= answer["timing_ms"]["total"]
@@ -415,9 +415,9 @@ def test_nothing_is_taken_before_the_detector_is_loaded(tmp_path: Path):
         assert_problem(live.analyze(b"video"), 503, "starting")
         loaded.set()
         wait_for(lambda: live.get("/healthz").status_code == 200)
-        assert live.get("/healthz").json() == {
-            "status": "ready", "name": "stand-in", "version": "0", "device": "cpu", "weights": {"w": "1234"},
-        }  # fmt: skip
+        facts = {"name": "stand-in", "version": "0", "device": "cpu", "weights": {"w": "1234"}}
+        model = {"alias": "default", **facts, "thresholds": {"fake_above": 0.5}}
+        assert live.get("/healthz").json() == {"status": "ready", **facts, "models": [model]}
         assert live.analyze(b"video").status_code == 200
 
 
@@ -627,7 +627,7 @@ def test_the_process_starts_drains_and_logs(tmp_path: Path, plain_video: Path):
         wait_for(health, seconds=60)
         assert_problem(health(), 503, "starting")
         wait_for(lambda: health().status_code == 200, seconds=60)
-        assert set(health().json()) == {"status", "name", "version", "device", "weights"}
+        assert set(health().json()) == {"status", "name", "version", "device", "weights", "models"}
 
         wire = Wire(port)
         body = FILE_HEAD.replace(b"v.mp4", b"private-name.mp4") + plain_video.read_bytes() + FORM_END

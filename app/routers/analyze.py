@@ -5,11 +5,12 @@ from contextlib import AsyncExitStack
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.forms import BAD_MEDIA, REFUSALS, form_body
+from app.forms import BAD_MEDIA, REFUSALS, Model, form_body
 from app.middleware import REQUEST_ID_HEADER
 from app.problems import documented
 from app.schemas import AnalysisResponse, Parameters
 from app.service import Service
+from app.settings import DEFAULT_MODEL
 from app.streams import DOCUMENTED, EventStream, follow, outcome, wanted_stream
 from app.uploads import receive_upload
 
@@ -35,7 +36,7 @@ router = APIRouter(prefix="/v1", tags=["analysis"])
         ],
     },
 )
-async def analyze(request: Request) -> Response:
+async def analyze(request: Request, model: Model = DEFAULT_MODEL) -> Response:
     """Do the lips of the speaking face belong to the voice, or were they made to fit it?
 
     The upload is deleted with the answer. Requests wait in line for their turn; when the line is full, the
@@ -46,10 +47,10 @@ async def analyze(request: Request) -> Response:
     """
     service: Service = request.app.state.service
     async with AsyncExitStack() as held:
-        pool = held.enter_context(service.accept())
+        pool = held.enter_context(service.accept(model))
         upload = await held.enter_async_context(receive_upload(request, request.app.state.settings))
         if media_type := wanted_stream(request):
-            events = follow(lambda tell: outcome(service.analyze(request, upload, pool, tell)))
+            events = follow(lambda tell: outcome(service.analyze(request, model, upload, pool, tell)))
             return EventStream(events, media_type, held.pop_all())
-        answer = await service.analyze(request, upload, pool)
+        answer = await service.analyze(request, model, upload, pool)
         return Response(answer.model_dump_json(), media_type="application/json")

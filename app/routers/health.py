@@ -1,10 +1,13 @@
 """Whether the service can be used, and whether it is there at all."""
 
+from dataclasses import asdict
+
 from fastapi import APIRouter, Request
 
 from app.problems import documented
 from app.schemas import Alive, Health
 from app.service import Service
+from app.settings import DEFAULT_MODEL
 
 router = APIRouter(tags=["health"])
 
@@ -13,7 +16,9 @@ router = APIRouter(tags=["health"])
 async def healthz(request: Request) -> Health:
     """200 with what is loaded when videos are taken; 503 before that, and while the service is stopping."""
     service: Service = request.app.state.service
-    return Health.model_validate(service.pool().info)
+    models = {alias: asdict(info) for alias, info in service.pool().models.items()}
+    served = [{"alias": alias, **info} for alias, info in models.items()]
+    return Health.model_validate({**models[DEFAULT_MODEL], "models": served})
 
 
 @router.get("/livez", summary="Alive?")

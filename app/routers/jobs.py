@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Header, Path, Request
 from fastapi.responses import HTMLResponse, Response
 
 from app.callbacks import NotPublic, check_address
-from app.forms import REFUSALS, form_body
+from app.forms import REFUSALS, Model, form_body
 from app.jobs import Jobs
 from app.problems import Problem, documented
 from app.report import render_html
 from app.schemas import AnalysisResponse, Job, JobParameters
-from app.settings import Settings
+from app.settings import DEFAULT_MODEL, Settings
 from app.streams import DOCUMENTED, SSE, EventStream
 from app.uploads import receive_form
 
@@ -47,17 +47,19 @@ TheJobs = Annotated[Jobs, Depends(_jobs)]
     responses=documented(*REFUSALS, "callback_refused", "idempotency_conflict"),
     openapi_extra={"requestBody": form_body(JobParameters)},
 )
-async def submit(request: Request, jobs: TheJobs, idempotency_key: Key = None) -> Response:
+async def submit(
+    request: Request, jobs: TheJobs, model: Model = DEFAULT_MODEL, idempotency_key: Key = None
+) -> Response:
     """Takes longer and larger videos than `POST /v1/analyze`, and answers as soon as the video has arrived.
 
     Jobs outlive the service's restarts. What came of one is at the address in `Location`, is sent to `callback_url`,
     and is kept until `expires_at`.
     """
     settings: Settings = request.app.state.settings
-    async with jobs.receive() as new:
+    async with jobs.receive(model) as new:
         parameters = await receive_form(request, new.opened, JobParameters, settings.max_job_upload_mb, settings)
         await _check_callback(parameters, settings)
-        job_id, job = await jobs.submit(new, parameters, idempotency_key)
+        job_id, job = await jobs.submit(new, model, parameters, idempotency_key)
     return Response(job, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
 
 
