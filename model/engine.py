@@ -17,10 +17,10 @@ from model.crops import CROP_SIZE
 from model.detector import CONTEXT, EMBEDDING, MAX_OFFSET, LipSyncDetector
 from model.faces import FaceFinder
 from model.media import SAMPLES_PER_FRAME
-from model.results import VERSION, DetectorInfo
+from model.results import DetectorInfo
 from model.temporal import FRAMES, TemporalDetector
-from model.verdict import UNFITTED, VerdictRule, load_rule
-from model.weights import digest, load_weights
+from model.verdict import UNFITTED, VerdictRule, parse_rule
+from model.weights import WeightsError, WeightsFolder
 from model.windows import over_time
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -245,9 +245,9 @@ def halves(device: torch.device) -> bool:
     return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
 
 
-def rule_path(weights: Path, left_out: str | None = None) -> Path:
-    """Where the verdict rule is: the one that is served, or one fitted without a family of generators."""
-    return weights / f"verdict_without_{left_out}.json" if left_out else weights / "verdict.json"
+def rule_name(left_out: str | None = None) -> str:
+    """The file of the verdict rule: the one that is served, or one fitted without a family of generators."""
+    return f"verdict_without_{left_out}.json" if left_out else "verdict.json"
 
 
 def load_detector(
@@ -256,23 +256,31 @@ def load_detector(
     """Load the default detector and its verdict rule, ready to serve.
 
     ``device``: as PyTorch names it; CUDA when there is one, else CPU, when None. ``left_out``: with the rule that
-    was fitted without that family of generators. ``fitted`` False: with no rule. Raises FileNotFoundError when a
-    weights file is missing, RuntimeError when it is of another network.
+    was fitted without that family of generators. ``fitted`` False: with no rule. Raises WeightsError when a file is
+    missing, or not what the folder's manifest says.
     """
+    folder = WeightsFolder.open(weights)
     network, temporal = LipSyncDetector(), TemporalDetector()
-    loaded, rule = {}, UNFITTED
-    for name, part in (("lipsync.safetensors", network), ("temporal.safetensors", temporal)):
-        loaded[name] = load_weights(part, weights / name)
+    folder.fill(network, "lipsync.safetensors")
+    folder.fill(temporal, "temporal.safetensors")
+    loaded, rule = ["lipsync.safetensors", "temporal.safetensors"], UNFITTED
     if fitted:
-        numbers = rule_path(weights, left_out)
-        rule, loaded[numbers.name] = load_rule(numbers), digest(numbers)
+        loaded.append(rule_name(left_out))
+        rule = _rule(folder, rule_name(left_out))
     info = DetectorInfo(
         name="LipSyncDetector",
-        version=VERSION,
+        version=folder.version,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        weights=loaded,
+        weights={name: folder.digest(name) for name in loaded},
         thresholds={"real_below": rule.real_below, "fake_above": rule.fake_above},
     )
     networks = Networks(network, temporal, info.device)
     networks.warm_up()
     return Detector(info, rule, networks.scale, networks)
+
+
+def _rule(folder: WeightsFolder, name: str) -> VerdictRule:
+    try:
+        return parse_rule(folder.read(name))
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder.path / name}: it is no verdict rule") from error

@@ -171,9 +171,9 @@ UNFITTED = VerdictRule(
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
 
 
-def load_rule(path: Path) -> VerdictRule:
-    """Read a rule. Raises FileNotFoundError, or KeyError and TypeError when it is not one."""
-    facts = json.loads(path.read_text())
+def parse_rule(content: bytes) -> VerdictRule:
+    """Read a rule as `save_rule` writes it. Raises ValueError, KeyError or TypeError when it is not one."""
+    facts = json.loads(content)
     return VerdictRule(
         **{name: Logistic(tuple(facts[name]["weights"]), facts[name]["bias"]) for name in LOGISTICS},
         of_real=tuple(facts["of_real"]),

@@ -15,7 +15,6 @@ from model.engine import BATCH_FRAMES, Embedder
 from model.media import SAMPLES_PER_FRAME
 from model.sample import speech
 from model.seed_detector import SeedLipSyncDetector
-from model.weights import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -142,19 +141,6 @@ def test_speech_is_told_from_silence_and_noise():
     pieces = [voice[i : i + 777] for i in range(0, len(voice), 777)]
     assert np.allclose(activity.per_frame(pieces), activity.per_frame([voice]))
     assert len(activity.per_frame([])) == 0
-
-
-def test_weights_survive_a_round_trip_and_foreign_ones_are_refused(tmp_path):
-    detector = LipSyncDetector()
-    save_weights(detector, tmp_path / "a.safetensors")
-    again = LipSyncDetector()
-    digest = load_weights(again, tmp_path / "a.safetensors")
-    assert len(digest) == 12
-    assert torch.allclose(again.video.stem.weight, detector.video.stem.weight, atol=1e-3)
-    with pytest.raises(RuntimeError):
-        load_weights(SeedLipSyncDetector(), tmp_path / "a.safetensors")
-    with pytest.raises(FileNotFoundError):
-        load_weights(again, tmp_path / "none.safetensors")
 
 
 def test_speech_activity_leaves_the_threads_of_the_process_alone():

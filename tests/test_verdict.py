@@ -13,7 +13,7 @@ from model.verdict import (
     VerdictRule,
     can_be_judged,
     evidence_s,
-    load_rule,
+    parse_rule,
     reasons_for,
     save_rule,
     spans_text,
@@ -224,4 +224,4 @@ def test_speech_is_widened_a_little_and_absent_beyond_the_sound():
 
 def test_a_rule_survives_a_round_trip(tmp_path):
     save_rule(RULE, tmp_path / "rule.json")
-    assert load_rule(tmp_path / "rule.json") == RULE
+    assert parse_rule((tmp_path / "rule.json").read_bytes()) == RULE

@@ -20,7 +20,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from model.detector import MAX_OFFSET
-from model.engine import WEIGHTS, Detector, load_detector, rule_path
+from model.engine import WEIGHTS, Detector, load_detector, rule_name
 from model.training.clips import FAMILIES, family_of, list_clips, split_clips
 from model.training.prepare import prepare
 from model.training.trials import (
@@ -43,6 +43,7 @@ from model.verdict import (
     can_be_judged,
     save_rule,
 )  # fmt: skip
+from model.weights import seal
 from model.windows import WindowEvidence
 
 MAX_FALSE_ACCUSATIONS = 0.01
@@ -237,5 +238,6 @@ if __name__ == "__main__":
     for left_out in (None, *FAMILIES):
         kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
         rule = fit(known, real, kept, anew)
-        save_rule(rule, rule_path(WEIGHTS, left_out))
+        save_rule(rule, WEIGHTS / rule_name(left_out))
         print(json.dumps({"left out": left_out} | asdict(rule)))
+    seal(WEIGHTS)

@@ -24,7 +24,7 @@ from model.training.batches import Batch, Sampler, grey_and_small
 from model.training.clips import list_clips, split_clips
 from model.training.offsets import with_known_offsets
 from model.training.prepare import PreparedClip, load_prepared, prepare
-from model.weights import load_weights, save_weights
+from model.weights import load_weights, save_weights, seal
 
 FRAMES_PER_STEP = 560
 LENGTHS = (20, 28, 44)
@@ -308,3 +308,4 @@ if __name__ == "__main__":
         arguments.out / f"{arguments.detector}.safetensors",
         arguments.start,
     )
+    seal(arguments.out)

@@ -32,7 +32,7 @@ from model.training.prepare import PreparedClip, load_prepared, prepare
 from model.training.pseudo_fakes import Mouths, Take, degrade, pseudo_fake
 from model.training.statistics import auc
 from model.training.train import Run, learning_rate
-from model.weights import load_weights, save_weights
+from model.weights import load_weights, save_weights, seal
 
 TWINS = 6
 """Real sequences of a step, each there with a pseudo-fake of itself.
@@ -238,6 +238,7 @@ def main() -> None:
     batches, checkpoint = Batches(real, training.step), arguments.run / "temporal.pt"
     train(training, batches, arguments.minutes, checkpoint, by_method(known, arguments.cache))
     save_weights(training.averaged.module, arguments.out / "temporal.safetensors")
+    seal(arguments.out)
 
 
 if __name__ == "__main__":
