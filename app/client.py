@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypedDict, Unpack
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import ValidationError
@@ -41,8 +42,12 @@ OnEvent = Callable[[Progress | list[Window]], None]
 
 
 class Parameters(TypedDict, total=False):
-    """What may be asked of an analysis: `app.schemas.Parameters` has units, ranges and defaults."""
+    """What may be asked of an analysis: `app.schemas.Parameters` has units, ranges and defaults.
 
+    ``model``: one of those that `Client.health` lists.
+    """
+
+    model: str
     window_s: float
     hop_s: float
     max_faces: int
@@ -229,20 +234,25 @@ def _form(parameters: Mapping[str, object]) -> dict[str, str]:
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in parameters.items()
-        if value is not None
+        if value is not None and name != "model"
     }
+
+
+def _of_model(path: str, parameters: Mapping[str, object]) -> str:
+    return f"{path}?{urlencode({'model': parameters['model']})}" if "model" in parameters else path
 
 
 def _analysis(file: BinaryIO, parameters: Mapping[str, object], followed: bool) -> _Call:
     accept = f"{NDJSON}, application/json" if followed else "application/json"
-    return _Call("POST", "/v1/analyze", {"Accept": accept}, _form(parameters), file)
+    return _Call("POST", _of_model("/v1/analyze", parameters), {"Accept": accept}, _form(parameters), file)
 
 
 def _submission(
     file: BinaryIO, idempotency_key: str | None, callback_url: str | None, parameters: Mapping[str, object]
 ) -> _Call:
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-    return _Call("POST", "/v1/jobs", headers, _form({**parameters, "callback_url": callback_url}), file)
+    form = _form({**parameters, "callback_url": callback_url})
+    return _Call("POST", _of_model("/v1/jobs", parameters), headers, form, file)
 
 
 def _answer(event: Event, on_event: OnEvent | None) -> AnalysisResponse | None:

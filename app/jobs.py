@@ -20,7 +20,7 @@ from app.logs import REQUEST_ID
 from app.pool import Pool
 from app.problems import Problem
 from app.schemas import QUEUED, Job, JobParameters, ProblemDocument, Progress
-from app.service import Service, judge
+from app.service import Service
 from app.settings import DEFAULT_MODEL, Settings
 from app.store import Record, Store
 from app.streams import REPEAT_S, Event, event_of, outcome
@@ -226,7 +226,7 @@ class Jobs:
 
         parameters = JobParameters.model_validate(record.parameters)
         model = record.parameters.get("model", DEFAULT_MODEL)
-        return await outcome(judge(pool, model, path, parameters, self._settings.job_allowance, tell))
+        return await outcome(self._service.judge(pool, model, path, parameters, self._settings.job_allowance, tell))
 
     async def _finish(self, record: Record, live: _Live, event: Event) -> None:
         now = time.time()

@@ -51,14 +51,15 @@ class LocalDetector:
             else:
                 on_event(Progress.model_validate(thing))
 
+        options = dict(parameters)
+        model = options.pop("model", DEFAULT_MODEL)
         with path.open("rb"):  # whether it can be read is said better here than by the decoder
             pass
         try:
-            work = self._pool.analyze(DEFAULT_MODEL, str(path), dict(parameters), self._allowance, tell)
-            analysis = self._runner.run(work)
+            analysis = self._runner.run(self._pool.analyze(model, str(path), options, self._allowance, tell))
         except Problem as error:
             raise ServiceError(error.document()) from error
-        return AnalysisResponse.of(analysis, DEFAULT_MODEL, self._pool.models[DEFAULT_MODEL], "")
+        return AnalysisResponse.of(analysis, model, self._pool.models[model], "")
 
 
 @contextmanager

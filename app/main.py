@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None, load: Load = open_pool) -> Fast
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with create_task_group() as background:
             background.start_soon(jobs.run)
+            background.start_soon(service.run_shadow)
             yield
             background.cancel_scope.cancel()
         service.close()

@@ -17,6 +17,7 @@ from app.problems import Problem
 from app.settings import DEFAULT_MODEL, Allowance, Settings
 from app.worker import Job, Model, Setup, work
 from model import Analysis, Detector, DetectorInfo, MediaError, load_detector
+from model.engine import WEIGHTS
 from model.progress import Follow
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,12 @@ class Pool:
         """Block until one worker is. Raises WorkerDied."""
         self._idle[-1].wait_until_ready()
 
+    @property
+    def has_time(self) -> bool:
+        """Whether a worker is free and nobody waits for one."""
+        turns = self._turns.statistics()
+        return turns.borrowed_tokens < turns.total_tokens and not turns.tasks_waiting
+
     async def analyze(
         self, model: str, path: str, options: dict[str, Any], allowance: Allowance, follow: Follow | None = None
     ) -> Analysis:
@@ -210,7 +217,8 @@ def open_pool(settings: Settings) -> Pool:
 
 def load_detectors(settings: Settings) -> dict[str, Detector]:
     """All models by name, the default one first."""
-    return {DEFAULT_MODEL: load_detector(settings.device)}
+    folders = {DEFAULT_MODEL: WEIGHTS} | settings.models
+    return {name: load_detector(settings.device, folder) for name, folder in folders.items()}
 
 
 def open_engine(detectors: Mapping[str, Detector], settings: Settings) -> BatchingEngine:

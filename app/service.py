@@ -18,8 +18,10 @@ from app.pool import Load, Pool
 from app.problems import Problem
 from app.schemas import AnalysisResponse, Parameters
 from app.settings import Allowance, Settings
+from app.shadow import Shadow
 from app.uploads import Upload
 from model.progress import Follow
+from model.weights import WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Service:
         self._accepted: Counter[Kind] = Counter()
         self._pool: Pool | None = None
         self._load_failed = False
+        self._shadow = Shadow(settings.shadow_model) if settings.shadow_model else None
         self.draining = False
 
     async def load(self) -> None:
@@ -50,6 +53,9 @@ class Service:
         torch.set_num_threads(1)
         try:
             self._pool = await to_thread.run_sync(self._load, self._settings, abandon_on_cancel=True)
+        except WeightsError as error:
+            self._load_failed = True
+            log.error("the weights are refused: %s", error)
         except Exception:
             self._load_failed = True
             log.exception("the detector could not be loaded")
@@ -58,6 +64,11 @@ class Service:
             gc.freeze()  # else every full collection goes through all modules, for a tenth of a second
             for name, info in self._pool.models.items():
                 log.info("model %s is ready: %s %s on %s", name, info.name, info.version, info.device)
+
+    async def run_shadow(self) -> None:
+        """Have the shadow model score, if there is one, until cancelled."""
+        if self._shadow is not None:
+            await self._shadow.run()
 
     def close(self) -> None:
         """End the workers."""
@@ -117,35 +128,44 @@ class Service:
         ClientDisconnect when the client hangs up; the work ends with it.
         """
         with _until_hang_up(request):
-            return await judge(pool, model, upload.path, upload.parameters, self._settings.allowance, follow)
+            return await self.judge(pool, model, upload.path, upload.parameters, self._settings.allowance, follow)
+
+    async def judge(
+        self,
+        pool: Pool,
+        model: str,
+        path: str,
+        parameters: Parameters,
+        allowance: Allowance,
+        follow: Follow | None = None,
+    ) -> AnalysisResponse:
+        """Analyse a video in a worker process, in turn, for the request at hand.
+
+        Raises MediaError when the video can't be analysed, Problem when that fails or takes too long, or without
+        ``model``.
+        """
+        check_model(pool, model)
+        options = parameters.model_dump(include=set(Parameters.model_fields))
+        try:
+            with fail_after(allowance.deadline_s):
+                analysis = await pool.analyze(model, path, options, allowance, follow)
+        except TimeoutError:
+            waited = f"The analysis was not finished in time, {allowance.deadline_s:g} s with waiting."
+            raise Problem("deadline_exceeded", f"{waited} Send a shorter part of the video.") from None
+        log.info(
+            "%s: %.1f s of video, %d windows, in %.0f ms",
+            analysis.verdict, analysis.media.duration_s, len(analysis.windows), analysis.timing_ms.total,
+        )  # fmt: skip
+        answer = AnalysisResponse.of(analysis, model, pool.models[model], REQUEST_ID.get())
+        if self._shadow is not None:
+            self._shadow.offer(pool, path, options, allowance, answer)
+        return answer
 
 
 def check_model(pool: Pool, model: str) -> None:
     """Raises Problem `unknown_model`."""
     if model not in pool.models:
         raise Problem("unknown_model", f"There is no model {model[:40]!r}; there are {', '.join(pool.models)}.")
-
-
-async def judge(
-    pool: Pool, model: str, path: str, parameters: Parameters, allowance: Allowance, follow: Follow | None = None
-) -> AnalysisResponse:
-    """Analyse a video in a worker process, in turn, for the request at hand.
-
-    Raises MediaError when the video can't be analysed, Problem when that fails or takes too long, or without ``model``.
-    """
-    check_model(pool, model)
-    options = parameters.model_dump(include=set(Parameters.model_fields))
-    try:
-        with fail_after(allowance.deadline_s):
-            analysis = await pool.analyze(model, path, options, allowance, follow)
-    except TimeoutError:
-        waited = f"The analysis was not finished in time, {allowance.deadline_s:g} s with waiting."
-        raise Problem("deadline_exceeded", f"{waited} Send a shorter part of the video.") from None
-    log.info(
-        "%s: %.1f s of video, %d windows, in %.0f ms",
-        analysis.verdict, analysis.media.duration_s, len(analysis.windows), analysis.timing_ms.total,
-    )  # fmt: skip
-    return AnalysisResponse.of(analysis, model, pool.models[model], REQUEST_ID.get())
 
 
 @contextmanager

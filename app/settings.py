@@ -6,9 +6,10 @@ from base64 import b64decode
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model import Limits
@@ -68,6 +69,16 @@ class Settings(BaseSettings):
         None,
         pattern=r"^(cpu|cuda(:\d+)?)$",
         description="Where the detector runs, as PyTorch names it; CUDA when there is one, else the CPU, if unset.",
+    )
+    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")], DirectoryPath] = Field(
+        {},
+        description="Models beside the shipped one, which is `default`, or in place of it: names and folders of "
+        "weights with a `manifest.json`, as a JSON object. Requests choose by `?model=`.",
+    )
+    shadow_model: str | None = Field(
+        None,
+        description="One of the models, which also scores what another one has judged while a worker is free; how they "
+        "differ is logged.",
     )
     max_upload_mb: int = Field(512, ge=1, description="Largest video accepted, in MiB (1,048,576 bytes).")
     max_duration_s: float = Field(600, gt=0, allow_inf_nan=False, description="Longest video accepted, in seconds.")
@@ -150,6 +161,12 @@ class Settings(BaseSettings):
         "info", description="Least serious messages that are logged."
     )
 
+    @model_validator(mode="after")
+    def _shadow_is_a_model(self) -> Self:
+        if self.shadow_model not in (None, DEFAULT_MODEL, *self.models):
+            raise PydanticCustomError("unknown_model", "LIPSYNC_SHADOW_MODEL must be one of the models")
+        return self
+
     @property
     def allowance(self) -> Allowance:
         """Of a video that is analysed while its client waits."""
@@ -170,6 +187,9 @@ def explain(error: ValidationError) -> str:
     aliases = {field.validation_alias for field in Settings.model_fields.values()}
     lines = []
     for wrong in error.errors():
+        if not wrong["loc"]:
+            lines.append(wrong["msg"])
+            continue
         name = str(wrong["loc"][0])
         variable = name if name in aliases else f"{prefix}{name}".upper()
         value = "..." if "SECRET" in variable else wrong["input"]
