@@ -89,7 +89,7 @@ def test_interrupted(plain_video: Path, tmp_path: Path):
     copies = [shutil.copy(plain_video, tmp_path / f"{i}.mp4") for i in range(40)]
     command = [sys.executable, "-m", "app.cli", "analyze", *copies, "--output", kept]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not kept.exists() and process.poll() is None:
+    while process.poll() is None and not (kept.exists() and kept.read_text().count("\n") > 1):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=30)
