@@ -8,6 +8,7 @@ import sys
 
 from pydantic import ValidationError
 
+from app import tracing
 from app.logs import log_config
 from app.main import create_app
 from app.server import Server
@@ -21,7 +22,11 @@ def main() -> None:
         settings = Settings()
     except ValidationError as error:
         sys.exit(explain(error))
-    logging.config.dictConfig(log_config(settings.log_level))
+    try:
+        tracing.start()
+    except tracing.TracingUnavailable as error:
+        sys.exit(str(error))
+    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each connection is one
     try:

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from app.metrics import BATCHES, COMPUTE_S
 from model.engine import Kind, Run
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ class BatchingEngine:
 
     def _answer(self, batch: list[_Question]) -> None:
         self.batch_sizes[len(batch)] += 1
+        BATCHES.labels(batch[0].kind).observe(len(batch))
+        began = monotonic()
         try:
             run = self._runs[batch[0].model]
             answers = run(batch[0].kind, np.concatenate([question.items for question in batch]))
@@ -111,6 +114,7 @@ class BatchingEngine:
             for question in batch:
                 question.answer.set_exception(error)
         else:
+            COMPUTE_S.labels(batch[0].kind).inc(monotonic() - began)
             ends = np.cumsum([len(question.items) for question in batch])
             for question, answer in zip(batch, np.split(answers, ends[:-1])):
                 question.answer.set_result(answer)

@@ -17,13 +17,15 @@ from anyio import CapacityLimiter, create_task_group, to_thread
 
 from app.callbacks import BACK_OFF_S, deliver
 from app.logs import REQUEST_ID
+from app.metrics import CALLBACKS, JOBS
 from app.pool import Pool
 from app.problems import Problem
-from app.schemas import QUEUED, Job, JobParameters, ProblemDocument, Progress
+from app.schemas import QUEUED, Job, JobParameters, JobState, ProblemDocument, Progress
 from app.service import Service
 from app.settings import DEFAULT_MODEL, Settings
 from app.store import Record, Store
 from app.streams import REPEAT_S, Event, event_of, outcome
+from app.tracing import carried, continued, tracer
 from app.uploads import path_of
 from model.progress import Progress as Reached
 from model.results import Window
@@ -92,6 +94,11 @@ class Jobs:
         finally:
             self._store.close()
 
+    def count(self, state: JobState) -> int:
+        """How many open jobs are in a state."""
+        running = sum(live.running is not None for live in list(self._live.values()))
+        return running if state == "running" else len(self._live) - running
+
     def drain(self) -> None:
         """Let all listeners go: what was accepted goes on after the next start, and they may come again then."""
         for live in self._live.values():
@@ -111,7 +118,7 @@ class Jobs:
         Raises Problem `idempotency_conflict` when that one was not the same.
         """
         callback_url = str(parameters.callback_url) if parameters.callback_url else None
-        options = {"model": model, **parameters.model_dump(exclude={"callback_url"})}
+        options = {"model": model, "trace": carried(), **parameters.model_dump(exclude={"callback_url"})}
         asked = f"{model} {parameters.model_dump_json()}"
         fingerprint = await to_thread.run_sync(_fingerprint, new.opened, asked) if idempotency_key else None
         record = Record(
@@ -226,7 +233,8 @@ class Jobs:
 
         parameters = JobParameters.model_validate(record.parameters)
         model = record.parameters.get("model", DEFAULT_MODEL)
-        return await outcome(self._service.judge(pool, model, path, parameters, self._settings.job_allowance, tell))
+        with tracer.start_as_current_span("job", continued(record.parameters.get("trace", {}))):
+            return await outcome(self._service.judge(pool, model, path, parameters, self._settings.job_allowance, tell))
 
     async def _finish(self, record: Record, live: _Live, event: Event) -> None:
         now = time.time()
@@ -240,6 +248,7 @@ class Jobs:
             problem=event.data if event.name == "problem" else None,
         )
         await self._insist(self._store.finish, over)
+        JOBS.labels(over.state, ProblemDocument.model_validate_json(over.problem).code if over.problem else "").inc()
         await self._ask(self._store.drop_upload, record.job_id)
         self._let_go(record.job_id, live, event)
         self._callbacks_due.set()
@@ -266,6 +275,7 @@ class Jobs:
         secret = settings.callback_secret.get_secret_value()
         body = _describe(replace(record, callback="delivered")).encode()
         taken = await deliver(record.callback_url, record.job_id, body, secret, settings.callback_networks)
+        CALLBACKS.labels("yes" if taken else "no").inc()
         if taken and not self._keeps:
             await self._ask(self._store.forget, record.job_id)
             return

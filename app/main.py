@@ -9,10 +9,11 @@ from fastapi import FastAPI
 
 from app.jobs import Jobs
 from app.middleware import EarlyAnswer, RequestContext
+from app.observing import Observing
 from app.pool import Load, open_pool
 from app.problems import documented, handle_problems
 from app.routers import analyze as analyze_router
-from app.routers import health, page
+from app.routers import health, metrics, page
 from app.routers import jobs as jobs_router
 from app.schemas import EXAMPLE, ProblemDocument
 from app.service import Service
@@ -28,7 +29,7 @@ Errors are `application/problem+json` (RFC 9457), told apart by `code`.
 """
 
 
-ROUTERS = (analyze_router.router, jobs_router.router, health.router, page.router)
+ROUTERS = (analyze_router.router, jobs_router.router, health.router, metrics.router, page.router)
 
 
 class App(FastAPI):
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None, load: Load = open_pool) -> Fast
     app.state.jobs = jobs
     app.add_middleware(RequestContext)
     app.add_middleware(EarlyAnswer)
+    app.add_middleware(Observing)
     handle_problems(app, ROUTERS)
     for router in ROUTERS:
         app.include_router(router)

@@ -5,16 +5,22 @@ and replaced without the others noticing.
 """
 
 import logging
+import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from multiprocessing import forkserver, get_context
-from typing import Any
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from app.batching import BatchingEngine, Engine
+from app.metrics import RESTARTS, STAGE_S
 from app.problems import Problem
 from app.settings import DEFAULT_MODEL, Allowance, Settings
+from app.tracing import tracer
 from app.worker import Job, Model, Setup, work
 from model import Analysis, Detector, DetectorInfo, MediaError, load_detector
 from model.engine import WEIGHTS
@@ -32,6 +38,10 @@ BATCH_ON_GPU = 8
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(["app.worker", "app.main"])  # the latter because workers import the main module
+
+
+Cause = Literal["cancelled", "died", "exhausted", "failed", "tired"]
+"""Why a worker is replaced."""
 
 
 class WorkerDied(Exception):
@@ -66,6 +76,14 @@ class Worker:
     def tired(self) -> bool:
         """Whether it has done its share."""
         return self._jobs >= MOST_JOBS
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the process; 0 once it is gone."""
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            return 0
+        return pages * resource.getpagesize()
 
     def wait_until_ready(self) -> None:
         """Block. Raises WorkerDied if the worker does not start."""
@@ -137,6 +155,7 @@ class Pool:
         self._engine = engine
         self._turns, self._threads = (CapacityLimiter(settings.max_concurrent) for _ in range(2))
         self._idle = [Worker(self._setup) for _ in range(settings.max_concurrent)]
+        self._workers = set(self._idle)
         self.models: dict[str, DetectorInfo] = {name: model.info for name, model in models.items()}
 
     def wait_until_ready(self) -> None:
@@ -144,10 +163,23 @@ class Pool:
         self._idle[-1].wait_until_ready()
 
     @property
+    def running(self) -> int:
+        """How many analyses a worker is at."""
+        return self._turns.borrowed_tokens
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a worker."""
+        return self._turns.statistics().tasks_waiting
+
+    @property
     def has_time(self) -> bool:
         """Whether a worker is free and nobody waits for one."""
-        turns = self._turns.statistics()
-        return turns.borrowed_tokens < turns.total_tokens and not turns.tasks_waiting
+        return self._turns.available_tokens > 0 and not self.waiting
+
+    def memory_bytes(self) -> int:
+        """Resident memory of all workers. From any thread."""
+        return sum(worker.memory_bytes() for worker in self._workers)
 
     async def analyze(
         self, model: str, path: str, options: dict[str, Any], allowance: Allowance, follow: Follow | None = None
@@ -157,29 +189,33 @@ class Pool:
         ``options``: as of `model.analyze`. ``follow``: as there, called from another thread. Raises MediaError when
         the video can't be analysed, Problem when a worker fails at it.
         """
-        async with self._turns:
+        async with self._turn():
             worker = self._idle.pop()
-            worker = worker if worker.alive else await self._successor(worker)
+            worker = worker if worker.alive else await self._successor(worker, "died")
             job = Job(model, path, options, allowance.limits, allowance.max_cpu_s, follow is not None)
-            harmed = True
+            harmed: Cause | None = "cancelled"
             try:
                 analysis = await to_thread.run_sync(
                     worker.analyze, job, self._engine, follow, abandon_on_cancel=True, limiter=self._threads
                 )
-                harmed = False
+                harmed = None
             except MediaError:
-                harmed = False
+                harmed = None
                 raise
             except Exhausted as error:
+                harmed = "exhausted"
                 raise Problem("too_expensive", f"Analysing the video takes more {error} than it may.") from error
             except JobFailed as error:
+                harmed = "failed"
                 log.error("an analysis failed: %s", error)
                 raise Problem("internal_error") from error
             except WorkerDied as error:
+                harmed = "died"
                 log.error("%s", error)
                 raise Problem("decoder_crashed") from error
             finally:
-                self._idle.append(await self._successor(worker) if harmed or worker.tired else worker)
+                cause = harmed or ("tired" if worker.tired else None)
+                self._idle.append(await self._successor(worker, cause) if cause else worker)
             return analysis
 
     def close(self) -> None:
@@ -188,19 +224,33 @@ class Pool:
             worker.kill()
         self._engine.close()
 
-    async def _successor(self, worker: Worker) -> Worker:
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        came = monotonic()
+        with tracer.start_as_current_span("waiting"):
+            await self._turns.acquire_on_behalf_of(turn := object())
+        STAGE_S.labels("waiting").observe(monotonic() - came)
+        try:
+            yield
+        finally:
+            self._turns.release_on_behalf_of(turn)
+
+    async def _successor(self, worker: Worker, cause: Cause) -> Worker:
         """In a thread: on a busy machine it takes a while until one process has ended and another has begun.
 
         Where the system lets no process begin, the dead worker comes back, to be replaced another time.
         """
-        log.info("a worker is replaced")
+        log.info("a worker is replaced: %s", cause)
+        RESTARTS.labels(cause).inc()
         with CancelScope(shield=True):
             await to_thread.run_sync(worker.kill)
             try:
-                return await to_thread.run_sync(Worker, self._setup)
+                successor = await to_thread.run_sync(Worker, self._setup)
             except OSError:
                 log.exception("no worker could be started")
                 return worker
+        self._workers = self._workers - {worker} | {successor}
+        return successor
 
 
 Load = Callable[[Settings], Pool]

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.logs import REQUEST_ID
+from app.logs import REQUEST_ID, note_problem
 from app.schemas import ProblemDocument
 from model import MediaError
 
@@ -111,6 +111,7 @@ class Problem(Exception):
 
     def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
         """The answer, for the request at hand; ``headers`` go with it."""
+        note_problem(self.code)
         headers = dict(headers or {})
         if self.kind.retry_after_s is not None:
             headers["Retry-After"] = str(self.kind.retry_after_s)

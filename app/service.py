@@ -14,12 +14,16 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from app.logs import REQUEST_ID
+from app.metrics import count_analysis, expect_reference
 from app.pool import Load, Pool
 from app.problems import Problem
 from app.schemas import AnalysisResponse, Parameters
-from app.settings import Allowance, Settings
+from app.settings import DEFAULT_MODEL, Allowance, Settings
 from app.shadow import Shadow
+from app.tracing import note_stages, tracer
 from app.uploads import Upload
+from model.drift import Reference, load_reference
+from model.engine import WEIGHTS
 from model.progress import Follow
 from model.weights import WeightsError
 
@@ -41,6 +45,7 @@ class Service:
         self._accepted: Counter[Kind] = Counter()
         self._pool: Pool | None = None
         self._load_failed = False
+        self._reference: Reference | None = None
         self._shadow = Shadow(settings.shadow_model) if settings.shadow_model else None
         self.draining = False
 
@@ -52,7 +57,8 @@ class Service:
         """
         torch.set_num_threads(1)
         try:
-            self._pool = await to_thread.run_sync(self._load, self._settings, abandon_on_cancel=True)
+            pool = await to_thread.run_sync(self._load, self._settings, abandon_on_cancel=True)
+            self._reference = load_reference(self._settings.models.get(DEFAULT_MODEL, WEIGHTS))
         except WeightsError as error:
             self._load_failed = True
             log.error("the weights are refused: %s", error)
@@ -60,6 +66,9 @@ class Service:
             self._load_failed = True
             log.exception("the detector could not be loaded")
         else:
+            self._pool = pool
+            if self._reference:
+                expect_reference(self._reference)
             gc.collect()
             gc.freeze()  # else every full collection goes through all modules, for a tenth of a second
             for name, info in self._pool.models.items():
@@ -95,6 +104,11 @@ class Service:
         return self._pool
 
     @property
+    def places(self) -> int:
+        """Analyses that can run or wait at once."""
+        return self._settings.max_concurrent + self._settings.max_waiting
+
+    @property
     def loaded(self) -> Pool | None:
         """The workers, if there are any."""
         return self._pool
@@ -108,7 +122,7 @@ class Service:
         pool = self.pool()
         check_model(pool, model)
         places = {
-            "analysis": self._settings.max_concurrent + self._settings.max_waiting,
+            "analysis": self.places,
             "job": self._settings.max_jobs - open_jobs,
         }
         if self._accepted[kind] >= places[kind]:
@@ -147,11 +161,13 @@ class Service:
         check_model(pool, model)
         options = parameters.model_dump(include=set(Parameters.model_fields))
         try:
-            with fail_after(allowance.deadline_s):
+            with tracer.start_as_current_span("analysis"), fail_after(allowance.deadline_s):
                 analysis = await pool.analyze(model, path, options, allowance, follow)
+                note_stages(analysis)
         except TimeoutError:
             waited = f"The analysis was not finished in time, {allowance.deadline_s:g} s with waiting."
             raise Problem("deadline_exceeded", f"{waited} Send a shorter part of the video.") from None
+        count_analysis(analysis, model, self._reference)
         log.info(
             "%s: %.1f s of video, %d windows, in %.0f ms",
             analysis.verdict, analysis.media.duration_s, len(analysis.windows), analysis.timing_ms.total,

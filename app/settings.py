@@ -160,6 +160,9 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
         "info", description="Least serious messages that are logged."
     )
+    log_format: Literal["line", "json"] = Field(
+        "line", description="Log lines for people, `line`, or as JSON objects, `json`."
+    )
 
     @model_validator(mode="after")
     def _shadow_is_a_model(self) -> Self:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.logs import REQUEST_ID
+from app.metrics import SHADOW_DIFFERENCE, SHADOWED
 from app.pool import Pool
 from app.problems import Problem
 from app.schemas import AnalysisResponse
@@ -66,6 +67,9 @@ class Shadow:
             log.warning("shadow %s failed where %s did not: %s", self._model, case.answer.model.alias, error)
             return
         given = case.answer
+        SHADOWED.labels("yes" if found.verdict == given.verdict else "no").inc()
+        if found.fake_probability is not None and given.fake_probability is not None:
+            SHADOW_DIFFERENCE.observe(found.fake_probability - given.fake_probability)
         log.info(
             "shadow %s %s: %s at %s, where %s %s said %s at %s: difference %s",
             self._model, case.pool.models[self._model].version, found.verdict, _figure(found.fake_probability),

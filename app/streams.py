@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from app.logs import note_problem
 from app.problems import Problem, problem_of
 from app.schemas import QUEUED, AnalysisResponse, ProblemDocument, Progress, Windows
 from model import MediaError
@@ -79,12 +80,15 @@ async def outcome(answer: Awaitable[AnalysisResponse]) -> Event:
     try:
         return event_of(await answer)
     except (MediaError, Problem) as error:
-        return event_of(problem_of(error).document())
+        problem = problem_of(error)
     except ClientDisconnect:
         log.info("the client hung up")
+        problem = Problem("internal_error")
     except Exception:
         log.exception("unexpected error")
-    return event_of(Problem("internal_error").document())
+        problem = Problem("internal_error")
+    note_problem(problem.code)
+    return event_of(problem.document())
 
 
 def wanted_stream(request: Request) -> str | None:

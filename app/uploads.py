@@ -20,9 +20,11 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
+from app.metrics import UPLOAD_BYTES, UPLOAD_S
 from app.problems import Problem, in_words
 from app.schemas import Parameters
 from app.settings import MIB, Settings
+from app.tracing import tracer
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +76,24 @@ async def receive_form(request: Request, opened: IO[bytes], kind: type[P], max_m
     if int(request.headers.get("content-length", 0)) > max_mb * MIB + MAX_FORM_BYTES:
         raise _too_large(max_mb)
     file = wrap_file(opened)
+    began = current_time()
     over = current_time() + settings.upload_s
     try:
         with fail_after(min(settings.upload_idle_s, settings.upload_s)) as patience:
-            async for chunk in request.stream():
-                form.feed(chunk)
-                await _write(form, file, WRITE_BYTES)
-                patience.deadline = min(current_time() + settings.upload_idle_s, over)
+            with tracer.start_as_current_span("upload"):
+                async for chunk in request.stream():
+                    form.feed(chunk)
+                    await _write(form, file, WRITE_BYTES)
+                    patience.deadline = min(current_time() + settings.upload_idle_s, over)
     except TimeoutError:
         idle = f"No byte of the body came for {settings.upload_idle_s:g} s."
         slow = f"The body was not complete after {settings.upload_s:g} s."
         raise Problem("upload_stalled", f"{slow if current_time() >= over else idle} Send it again.") from None
     await _write(form, file, 1)
-    return form.finish()
+    parameters = form.finish()
+    UPLOAD_BYTES.inc(form.file_bytes)
+    UPLOAD_S.observe(current_time() - began)
+    return parameters
 
 
 async def _write(form: "_Form[P]", file: AsyncFile[bytes], at_least: int) -> None:
@@ -123,14 +130,17 @@ def _too_large(max_mb: int) -> Problem:
 
 
 class _Form(Generic[P]):
-    """Takes a form apart as it comes. ``unwritten``: bytes of the file for the caller to write and clear."""
+    """Takes a form apart as it comes.
+
+    ``unwritten``: bytes of the file for the caller to write and clear; ``file_bytes``: how many there were so far.
+    """
 
     def __init__(self, boundary: bytes, kind: type[P], max_mb: int) -> None:
         self.unwritten = bytearray()
         self._kind = kind
         self._parameters = kind()
         self._max_mb = max_mb
-        self._form_bytes = self._file_bytes = 0
+        self._form_bytes = self.file_bytes = 0
         self._seen: dict[str, bytearray] = {}
         self._complete = False
         try:
@@ -167,7 +177,7 @@ class _Form(Generic[P]):
             raise Problem("malformed_request")
         if FILE_FIELD not in self._seen:
             raise Problem("missing_file")
-        if not self._file_bytes:
+        if not self.file_bytes:
             raise Problem("empty_file")
         return self._parameters
 
@@ -199,8 +209,8 @@ class _Form(Generic[P]):
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == FILE_FIELD:
-            self._file_bytes += end - start
-            if self._file_bytes > self._max_mb * MIB:
+            self.file_bytes += end - start
+            if self.file_bytes > self._max_mb * MIB:
                 raise _too_large(self._max_mb)
             self.unwritten += memoryview(data)[start:end]
         elif len(self._seen[self._name]) + end - start > MAX_FIELD_BYTES:

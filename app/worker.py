@@ -104,6 +104,7 @@ def work(connection: Connection, setup: Setup) -> None:
         name: Detector(model.info, model.rule, model.scale, partial(line.ask, name))
         for name, model in setup.models.items()
     }
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what MediaPipe and FFmpeg have to say is not for the log
     try:
         line.say("ready", None)
         while True:

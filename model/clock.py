@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from model.results import Timing
+from model.results import Stage, Timing
 
 T = TypeVar("T")
 
@@ -18,6 +18,16 @@ class Clock:
         self._started = self._last = time.perf_counter()
         self._spent_s: Counter[str] = Counter()
         self._stages = ["other"]
+        self._begun: list[tuple[str, int]] = []
+
+    def begin(self, name: str) -> None:
+        """From now on the work is at this stage."""
+        self._begun.append((name, time.time_ns()))
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Those that were begun; the last one ends now."""
+        ends = [*(start for _, start in self._begun[1:]), time.time_ns()]
+        return tuple(Stage(name, start, end) for (name, start), end in zip(self._begun, ends))
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:

@@ -55,8 +55,11 @@ def analyze(
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     reporter = Reporter(follow, media.expected_s)
 
+    clock.begin("listening")
     heard = listen(media, detector, clock, reporter)
+    clock.begin("watching")
     faces = watch(media, detector, heard, options, clock, reporter)
+    clock.begin("judging")
     reporter.reached("judging", media.end_s)
     with clock.measure("detector"):
         windows = {face.evidence.track_id: slide(face.evidence, window_s, hop_s) for face in faces}
@@ -78,6 +81,7 @@ def analyze(
         warnings=_warnings(media),
         playback=_playback(media, heard, faces, scored, clock) if playback else None,
         timing_ms=clock.timing(),
+        stages=clock.stages(),
     )
 
 

@@ -98,6 +98,15 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """When a stage of the work began and ended, in nanoseconds since 1970."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """Where the face of a track is, from its ``start_s`` on every ``step_s`` seconds; None where it is not seen."""
 
@@ -138,7 +147,7 @@ class Analysis:
     """The whole answer for one video.
 
     ``fake_probability`` is None exactly when the verdict is ``inconclusive`` for lack of evidence. ``playback`` is
-    there if it was asked for.
+    there if it was asked for. ``stages``: of the work, in turn.
     """
 
     verdict: Verdict
@@ -151,6 +160,7 @@ class Analysis:
     timing_ms: Timing
     warnings: tuple[str, ...]
     playback: Playback | None = None
+    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

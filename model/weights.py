@@ -17,7 +17,7 @@ from torch import nn
 
 from model.results import VERSION
 
-MANIFEST = "manifest.json"
+MANIFEST, REFERENCE = "manifest.json", "reference.json"
 SHOWN_DIGITS = 12
 """Of a SHA-256, where people read it."""
 
