@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
@@ -51,15 +52,17 @@ class Served:
 
 
 @contextmanager
-def served(**settings: object) -> Iterator[Served]:
-    """Start the service with ``settings``, environment variables; stop it in the end."""
+def served(stderr: BinaryIO | int = subprocess.DEVNULL, **settings: object) -> Iterator[Served]:
+    """Start the service with ``settings``, environment variables; stop it in the end. ``stderr``: where it logs."""
     settings = {"LIPSYNC_KEEP_RESULTS_S": 0} | settings
-    with started([sys.executable, "-m", "app"], "/healthz", **settings) as service:
+    with started([sys.executable, "-m", "app"], "/healthz", stderr, **settings) as service:
         yield service
 
 
 @contextmanager
-def started(command: Sequence[str], ready: str, **settings: object) -> Iterator[Served]:
+def started(
+    command: Sequence[str], ready: str, stderr: BinaryIO | int = subprocess.DEVNULL, **settings: object
+) -> Iterator[Served]:
     """Start a server, told its port by the environment, ``PORT``; wait until the path ``ready`` is 200."""
     with socket.socket() as free:
         free.bind((HOST, 0))
@@ -67,7 +70,7 @@ def started(command: Sequence[str], ready: str, **settings: object) -> Iterator[
     environment = os.environ | {"HOST": HOST, "PORT": str(port)} | {k: str(v) for k, v in settings.items()}
     began = time.perf_counter()
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
     )
     try:
         while not _ready(f"http://{HOST}:{port}{ready}"):
