@@ -28,6 +28,7 @@ def note_problem(code: str) -> None:
     """The request at hand ends with this problem."""
     if (told := TOLD.get()) is not None:
         told.code = code
+        get_current_span().set_attribute("error.type", code)
 
 
 LINE = "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"

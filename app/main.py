@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from app.jobs import Jobs
 from app.middleware import EarlyAnswer, RequestContext
-from app.observing import Observing
+from app.observing import PROBES, Observing
 from app.pool import Load, open_pool
 from app.problems import documented, handle_problems
 from app.routers import analyze as analyze_router
@@ -70,6 +70,7 @@ def create_app(settings: Settings | None = None, load: Load = open_pool) -> Fast
         lifespan=lifespan,
         redirect_slashes=False,
         responses=documented("not_found", "method_not_allowed", "internal_error"),
+        telemetry={"operation_spans": False, "exclude": lambda scope: scope["path"] in PROBES},
     )
     app.state.settings = settings
     app.state.service = service

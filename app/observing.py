@@ -1,15 +1,13 @@
-"""Each request seen from outside: counted, timed, logged in one line, and a span of a trace."""
+"""Each request seen from outside: counted, timed, and logged in one line."""
 
 import logging
 import time
 
-from opentelemetry import trace
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import TOLD, Told
 from app.metrics import REQUEST_S, REQUESTS
-from app.tracing import continued, tracer
 
 log = logging.getLogger("app.access")
 
@@ -35,14 +33,11 @@ class Observing:
             sent.note(message)
             await send(message)
 
-        caller = continued(dict(Headers(scope=scope)))
-        with tracer.start_as_current_span(scope["method"], caller, trace.SpanKind.SERVER) as span:
-            try:
-                await self._app(scope, receive, send_and_note)
-            finally:
-                code = told.code if sent.complete else HUNG_UP
-                route = _route(scope)
-                _conclude(span, scope["method"], route, sent, code, time.perf_counter() - began)
+        try:
+            await self._app(scope, receive, send_and_note)
+        finally:
+            code = told.code if sent.complete else HUNG_UP
+            _conclude(scope["method"], _route(scope), sent, code, time.perf_counter() - began)
 
 
 class _Sent:
@@ -65,13 +60,9 @@ def _route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "other")
 
 
-def _conclude(span: trace.Span, method: str, route: str, sent: _Sent, code: str, took_s: float) -> None:
+def _conclude(method: str, route: str, sent: _Sent, code: str, took_s: float) -> None:
     REQUESTS.labels(route, sent.status, code).inc()
     REQUEST_S.labels(route).observe(took_s)
-    span.update_name(f"{method} {route}")
-    span.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": sent.status})
-    if code:
-        span.set_attribute("error.type", code)
     facts = {
         "request_id": sent.request_id,
         "method": method,

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry: a span a request, and in it one for each stage. Nothing of a video's content is in them.
+"""Traces by OpenTelemetry: FastAPI makes a span a request; in it is one for each stage, without a video's content.
 
 Without the SDK, or without an address to send them to, all of this does nothing.
 """
@@ -64,5 +64,5 @@ def carried() -> dict[str, str]:
 
 
 def continued(headers: dict[str, str]) -> trace.Context:
-    """The trace that `carried` told of, or a caller by its headers."""
+    """The trace that `carried` told of."""
     return extract(headers)
