@@ -118,13 +118,17 @@ def failure_of(error: Exception) -> Failure | None:
 # --------------------------------------------------------------------------------------------------------------
 
 
+API_KEY = "LIPSYNC_API_KEY"
+"""Variable with the key for a service; not an option, which whoever lists processes could read."""
+
+
 class RemoteDetector:
     """The service at ``url``. What is too much for it while somebody waits, it does as a job."""
 
     TOO_MUCH = ("too_long", "upload_too_large")
 
     def __init__(self, url: str) -> None:
-        self._client = Client(url, retries=PATIENCE)
+        self._client = Client(url, api_key=os.environ.get(API_KEY), retries=PATIENCE)
 
     def __enter__(self) -> "RemoteDetector":
         self.version = self._client.health().version
@@ -419,6 +423,22 @@ def serve(
     from app.__main__ import main as run
 
     run()
+
+
+@cli.command()
+def key(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    rate: Annotated[str | None, typer.Option(help="How often it may bring a video, as 60/minute.")] = None,
+) -> None:
+    """Make an API key. It is shown once; the line below it is for the file of keys, LIPSYNC_KEYS_FILE."""
+    from app.keys import new_key
+
+    try:
+        made, line = new_key(name, rate)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    print(made)
+    print(line)
 
 
 @cli.command()

@@ -274,9 +274,10 @@ def _cut_short() -> httpx.RemoteProtocolError:
     return httpx.RemoteProtocolError("the connection ended before the answer came")
 
 
-def _options(url: str, timeout_s: float, headers: Mapping[str, str] | None) -> dict[str, Any]:
+def _options(url: str, api_key: str | None, timeout_s: float, headers: Mapping[str, str] | None) -> dict[str, Any]:
     timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
-    return {"base_url": url, "timeout": timeout, "headers": headers}
+    key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    return {"base_url": url, "timeout": timeout, "headers": {**key, **(headers or {})}}
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -287,17 +288,24 @@ def _options(url: str, timeout_s: float, headers: Mapping[str, str] | None) -> d
 class Client:
     """A service at ``url``. Use it in a ``with``, or close it.
 
-    ``retries``: how often a request is sent again that the service refused for the moment (503), after the seconds
-    that it asks for; and how often in a row the events of a job are asked for again, when their connection breaks.
-    ``timeout_s``: how long the service may be silent; it says nothing while it analyses, unless somebody listens to
-    the events. ``headers`` go with every request, for what stands in front of the service.
+    ``api_key``: where the service wants one. ``retries``: how often a request is sent again that the service refused
+    for the moment (429, 503), after the seconds that it asks for; and how often in a row the events of a job are asked
+    for again, when their connection breaks. ``timeout_s``: how long the service may be silent; it says nothing while it
+    analyses, unless somebody listens to the events. ``headers`` go with every request, for what stands in front of the
+    service.
     """
 
     def __init__(
-        self, url: str, *, retries: int = 5, timeout_s: float = 900, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        retries: int = 5,
+        timeout_s: float = 900,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.retries = retries
-        self._http = httpx.Client(**_options(url, timeout_s, headers))
+        self._http = httpx.Client(**_options(url, api_key, timeout_s, headers))
 
     def __enter__(self) -> Self:
         return self
@@ -402,10 +410,16 @@ class AsyncClient:
     """`Client` for asyncio: the same methods, to be awaited; ``events`` is an asynchronous iterator."""
 
     def __init__(
-        self, url: str, *, retries: int = 5, timeout_s: float = 900, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        retries: int = 5,
+        timeout_s: float = 900,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.retries = retries
-        self._http = httpx.AsyncClient(**_options(url, timeout_s, headers))
+        self._http = httpx.AsyncClient(**_options(url, api_key, timeout_s, headers))
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from app.uploads import FILE_FIELD
 Model = Annotated[str, Query(description="Which of the models that `GET /healthz` lists is to judge.")]
 
 REFUSALS = (
+    "rate_limited",
     "malformed_request",
     "missing_file",
     "duplicate_field",

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from anyio import CapacityLimiter, create_task_group, to_thread
 
+from app.access import OWNER
 from app.callbacks import BACK_OFF_S, deliver
 from app.logs import REQUEST_ID
 from app.metrics import CALLBACKS, JOBS
@@ -119,6 +120,7 @@ class Jobs:
         """
         callback_url = str(parameters.callback_url) if parameters.callback_url else None
         options = {"model": model, "trace": carried(), **parameters.model_dump(exclude={"callback_url"})}
+        owner = OWNER.get()
         asked = f"{model} {parameters.model_dump_json()}"
         fingerprint = await to_thread.run_sync(_fingerprint, new.opened, asked) if idempotency_key else None
         record = Record(
@@ -129,8 +131,9 @@ class Jobs:
             parameters=options,
             callback_url=callback_url,
             callback="pending" if callback_url else None,
-            idempotency_key=idempotency_key,
+            idempotency_key=f"{owner}:{idempotency_key}" if owner and idempotency_key else idempotency_key,
             fingerprint=fingerprint,
+            owner=owner,
         )
         kept = await self._ask(self._store.add, record)
         if kept.job_id != new.job_id:
@@ -151,8 +154,7 @@ class Jobs:
 
     async def check(self, job_id: str) -> None:
         """Raises Problem `job_not_found`."""
-        if job_id not in self._live:
-            await self._record(job_id)
+        await self._record(job_id)
 
     async def result(self, job_id: str) -> str:
         """The `AnalysisResponse` of a job that is done, as JSON. Raises Problem `job_not_found`, `no_result`."""
@@ -163,6 +165,7 @@ class Jobs:
 
     async def forget(self, job_id: str) -> None:
         """End a job and forget it. Raises Problem `job_not_found`."""
+        await self._record(job_id)
         live = self._live.get(job_id)
         if live is not None:
             if live.running is not None:
@@ -293,7 +296,7 @@ class Jobs:
 
     async def _record(self, job_id: str) -> Record:
         record = await self._ask(self._store.get, job_id, time.time())
-        if record is None:
+        if record is None or OWNER.get() not in (None, record.owner):
             raise Problem("job_not_found")
         return record
 

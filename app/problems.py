@@ -38,6 +38,15 @@ KINDS = {
     ),
     "empty_file": Kind(400, "Empty file", "The file has no bytes."),
     "not_found": Kind(404, "Not found", "There is nothing at this address. See /docs."),
+    "unauthorized": Kind(
+        401, "Key needed", "Send a valid key: Authorization: Bearer, X-API-Key, or as the password of HTTP Basic."
+    ),
+    "cross_site": Kind(
+        403, "Another site asked", "A browser sent this for the page of another site. Send the key as a Bearer token."
+    ),
+    "rate_limited": Kind(
+        429, "Too many videos", "The key 'newsroom' may bring 60 videos in 60 s. Try again in 12 s.", 12
+    ),
     "job_not_found": Kind(
         404, "No such job", "There is no job of this name: it was never there, was deleted, or its time is over."
     ),
@@ -114,7 +123,7 @@ class Problem(Exception):
         note_problem(self.code)
         headers = dict(headers or {})
         if self.kind.retry_after_s is not None:
-            headers["Retry-After"] = str(self.kind.retry_after_s)
+            headers.setdefault("Retry-After", str(self.kind.retry_after_s))
         return JSONResponse(self.document().model_dump(), self.kind.status, headers, MEDIA_TYPE)
 
 

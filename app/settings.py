@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, DirectoryPath, Field, Secr
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.keys import rate_of
 from model import Limits
 
 MIB = 1 << 20
@@ -40,6 +41,12 @@ def _signing_key(secret: SecretStr | None) -> SecretStr | None:
         if prefix != "whsec" or not 24 <= len(key) <= 64:
             raise ValueError("Key must be whsec_ and the Base64 of 24 to 64 bytes")
     return secret
+
+
+def _rate(text: str | None) -> str | None:
+    if text is not None:
+        rate_of(text)
+    return text
 
 
 def _writable(directory: Path) -> Path:
@@ -108,6 +115,21 @@ class Settings(BaseSettings):
     )
     callback_networks: list[IPv4Network | IPv6Network] = Field(
         [], description="Networks that callbacks may go to although they are not public, as a JSON list."
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="File of API keys, a line `NAME SHA256 [RATE]` each, read again when it changes; `lipsync key` "
+        "makes them. Everybody may do everything if unset.",
+    )
+    public: set[Literal["health", "docs", "metrics"]] = Field(
+        {"health", "docs"}, description="What needs no key where there are keys, as a JSON list."
+    )
+    rate_limit: Annotated[str | None, AfterValidator(_rate)] = Field(
+        None,
+        description="How often a key may bring a video if its line does not say, as `60/minute`; no limit if unset.",
+    )
+    cors_origins: list[str] = Field(
+        [], description="Origins whose pages may call the API from a browser, with a key, as a JSON list."
     )
     max_pixels: int = Field(
         Limits().max_pixels, ge=1, description="Largest picture accepted, in pixels: width times height."

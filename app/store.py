@@ -36,6 +36,7 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX jobs_by_state ON jobs (state, created_at);
     """,
+    "ALTER TABLE jobs ADD COLUMN owner TEXT",
 )
 """Each takes the file from one version, `PRAGMA user_version`, to the next."""
 
@@ -49,7 +50,8 @@ class InUse(Exception):
 @dataclass(frozen=True, slots=True)
 class Record:
     """One row. Times are seconds since 1970; ``progress``, ``answer``, ``problem`` are JSON
-    documents."""
+    documents.
+    ``owner``: name of the key that brought it, if there was one; ``idempotency_key`` begins with it."""
 
     job_id: str
     request_id: str
@@ -68,6 +70,7 @@ class Record:
     callback_at: float | None = None
     idempotency_key: str | None = None
     fingerprint: str | None = None
+    owner: str | None = None
 
 
 class Store:
@@ -105,7 +108,7 @@ class Store:
                 return known
             self._db.execute(
                 "INSERT INTO jobs (job_id, request_id, state, created_at, parameters, callback_url, callback, "
-                "idempotency_key, fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "idempotency_key, fingerprint, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     record.job_id,
                     record.request_id,
@@ -116,6 +119,7 @@ class Store:
                     record.callback,
                     record.idempotency_key,
                     record.fingerprint,
+                    record.owner,
                 ),
             )
             return record

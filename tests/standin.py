@@ -17,7 +17,7 @@ from model import Analysis, DetectorInfo
 from model.progress import Follow
 from model.results import Media, Reason, Sync, Timing
 
-INFO = DetectorInfo("stand-in", "0", "cpu", {"w": "1234"}, {"fake_above": 0.5})
+INFO = DetectorInfo("stand-in", "0", "cpu", {"w": "1234"}, {"real_below": 0.5, "fake_above": 0.5})
 ANALYSIS = Analysis(
     verdict="inconclusive",
     fake_probability=None,
@@ -54,6 +54,7 @@ class StandIn:
     """A pool whose workers are threads that call ``analyze``."""
 
     models = {"default": INFO}
+    running = waiting = 0
 
     def __init__(self, settings: Settings, analyze: Callable[[str, dict], Analysis]) -> None:
         self._turns = CapacityLimiter(settings.max_concurrent)
@@ -64,6 +65,9 @@ class StandIn:
     ) -> Analysis:
         work = partial(self._analyze, path, options)
         return await to_thread.run_sync(work, limiter=self._turns, abandon_on_cancel=True)
+
+    def memory_bytes(self) -> int:
+        return 0
 
     def close(self) -> None:
         pass

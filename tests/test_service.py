@@ -416,7 +416,7 @@ def test_nothing_is_taken_before_the_detector_is_loaded(tmp_path: Path):
         loaded.set()
         wait_for(lambda: live.get("/healthz").status_code == 200)
         facts = {"name": "stand-in", "version": "0", "device": "cpu", "weights": {"w": "1234"}}
-        model = {"alias": "default", **facts, "thresholds": {"fake_above": 0.5}}
+        model = {"alias": "default", **facts, "thresholds": {"real_below": 0.5, "fake_above": 0.5}}
         assert live.get("/healthz").json() == {"status": "ready", **facts, "models": [model]}
         assert live.analyze(b"video").status_code == 200
 

@@ -1,14 +1,12 @@
 """The page at ``/``: its files, and what it has to know before it sends anything."""
 
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.staticfiles import StaticFiles
 
+from app.routers.files import Files
 from app.settings import Settings
 
-FOLDER = Path(__file__).parent.parent / "page"
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
@@ -20,27 +18,11 @@ POLICY = {
     "frame-ancestors": "'none'",
     "form-action": "'none'",
 }
-HEADERS = {
-    "Content-Security-Policy": "; ".join(f"{kind} {sources}" for kind, sources in POLICY.items()),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 router = APIRouter(include_in_schema=False)
 
 
-class PageFiles(StaticFiles):
-    """The files of the page, each with the headers that keep it to itself; unchanged ones are answered 304."""
-
-    def file_response(self, *arguments: Any, **named: Any) -> Response:
-        """One file."""
-        response = super().file_response(*arguments, **named)
-        response.headers.update(HEADERS)
-        return response
-
-
-files = PageFiles(directory=FOLDER)
+files = Files(Path(__file__).parent.parent / "page", POLICY)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
