@@ -1,27 +1,31 @@
-# The service in a slim image: weights inside, no network needed to run, not root.
-# CUDA hosts: as is (the registry's torch is a CUDA build). CPU only: --build-arg TORCH_INDEX=<index of CPU builds>.
+# The service in a slim image: weights inside, no network needed to run, not root, root file system read-only.
+# CUDA hosts: as is. Others: --build-arg TORCH="--index-url https://download.pytorch.org/whl/cpu torch==2.13.0".
 
 FROM python:3.11-slim AS build
-ARG TORCH_INDEX=""
-RUN python -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch==2.13.0
-COPY requirements.txt /src/
-RUN pip install --no-deps -r /src/requirements.txt
-COPY scripts /src/scripts
-RUN python /src/scripts/repair_torchaudio.py \
- && pip uninstall --yes pip \
- && find /opt/venv -name __pycache__ -prune -exec rm -rf {} +
+ARG TORCH="--require-hashes -r /src/requirements-cuda.txt"
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv && python -m venv /opt/tools
+RUN /opt/tools/bin/pip install cyclonedx-bom==7.5.0
+COPY requirements.txt requirements-cuda.txt /src/
+RUN /opt/venv/bin/pip install --no-deps ${TORCH} \
+ && /opt/venv/bin/pip install --no-deps --require-hashes -r /src/requirements.txt
+COPY scripts/repair_torchaudio.py scripts/slim.py /src/
+RUN /opt/venv/bin/python /src/repair_torchaudio.py \
+ && /opt/venv/bin/pip uninstall --yes pip setuptools \
+ && /opt/venv/bin/python /src/slim.py \
+ && /opt/tools/bin/cyclonedx-py environment --output-reproducible -o /opt/venv/sbom.json /opt/venv/bin/python
 
 FROM python:3.11-slim
 COPY --from=build /opt/venv /opt/venv
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin lipsync && install -d -o lipsync -m 700 /data \
+ && printf '#!/opt/venv/bin/python\nif __name__ == "__main__":\n    from app.cli import main\n    main()\n' > /usr/local/bin/lipsync \
+ && chmod +x /usr/local/bin/lipsync
 WORKDIR /srv
+COPY weights weights
 COPY model model
 COPY app app
-COPY weights weights
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp \
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/srv PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp \
     HOST=0.0.0.0 PORT=8000 LIPSYNC_DATA_DIR=/data
-RUN useradd --system --uid 10001 --no-create-home lipsync && install -d -o lipsync -m 700 /data
 VOLUME /data
 USER 10001
 EXPOSE 8000

@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FROM = --data $(DATA) --cache $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test sample train evaluate bench soak docs lint
+.PHONY: help setup serve test sample train evaluate bench soak docs lint lock image
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,8 +29,7 @@ $(INSTALLED): requirements.txt requirements-test.txt pyproject.toml scripts/repa
 	@echo "Installing into .venv: once, a few minutes"
 	$(PYTHON) -m venv .venv
 	$(PIP) install torch==2.13.0
-	$(PIP) install --no-deps -r requirements.txt -r requirements-test.txt
-	$(PIP) install setuptools wheel
+	$(PIP) install --no-deps --require-hashes -r requirements.txt -r requirements-test.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	$(BIN)/python scripts/repair_torchaudio.py
 	@touch $(INSTALLED)
@@ -61,6 +60,13 @@ bench: $(INSTALLED)  ## measure what an analysis costs, and the service beside L
 
 docs: $(INSTALLED)  ## build the documentation as a site in build/docs
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+lock: $(INSTALLED)  ## refresh the lock files; ARGUMENTS=--upgrade: newer versions
+	$(PIP) install uv==0.13.9
+	$(BIN)/python -m scripts.lock $(ARGUMENTS)
+
+image:  ## build the CPU image with buildah, as root, and prove that it works: see docs/deployment.md
+	scripts/image.sh cpu
 
 soak: $(INSTALLED)  ## send the service what it should endure, for some minutes
 	$(BIN)/python -m scripts.soak

@@ -1,0 +1,64 @@
+"""Writes the lock files: exact versions of everything, with the hashes of their files, for pip's ``--require-hashes``.
+
+``requirements.txt`` is what the service needs; what an extra of ``pyproject.toml`` needs beside that has a file of its
+own. PyTorch and what CUDA brings are left out of it: which build is right depends on the machine, so it is installed
+first, by version; ``requirements-cuda.txt`` has the registry's build for images. Run: ``make lock``, with ``--upgrade``
+as ARGUMENTS to take newer versions.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+EXTRAS = ("test", "tracing", "cluster")
+TORCH = re.compile(r"(torch|triton|nvidia|cuda)(?!audio)")
+HEAD = "# Written by `make lock`: exact versions and hashes. Installed with --no-deps.\n"
+
+
+def compiled(*arguments: str) -> dict[str, str]:
+    """What uv resolves, by package: its lines of a requirements file. Raises subprocess.CalledProcessError."""
+    command = [
+        sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--universal", "--generate-hashes",
+        "--python-version", "3.11", "--fork-strategy", "fewest", "--no-annotate", "--no-header", *arguments,
+    ]  # fmt: skip
+    text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return {re.split("[=;\\[ ]", block, maxsplit=1)[0]: block for block in re.split(r"\n(?=\S)", text.strip())}
+
+
+def write(extra: str | None, packages: dict[str, str]) -> None:
+    """One lock file."""
+    path = ROOT / (f"requirements-{extra}.txt" if extra else "requirements.txt")
+    path.write_text(HEAD + "\n".join(packages[name] for name in sorted(packages)) + "\n")
+    print(f"{path.name}: {len(packages)} packages")
+
+
+def main() -> None:
+    """Write all of them; versions stay as they were unless `--upgrade` is given."""
+    everything = compiled(*(f"--extra={extra}" for extra in EXTRAS), *_known(), *sys.argv[1:])
+    needed = compiled(*_pinned(everything))
+    write(None, {name: everything[name] for name in needed if not TORCH.match(name)})
+    write("cuda", {name: everything[name] for name in needed if TORCH.match(name)})
+    for extra in EXTRAS:
+        more = compiled(f"--extra={extra}", *_pinned(everything))
+        write(extra, {name: everything[name] for name in more if name not in needed})
+
+
+def _known() -> list[str]:
+    files = sorted(ROOT.glob("requirements*.txt"))
+    old = ROOT / "build" / "locked.txt"
+    old.parent.mkdir(exist_ok=True)
+    lines = [line for file in files for line in file.read_text().splitlines() if re.match(r"[a-zA-Z0-9]", line)]
+    old.write_text("\n".join(line.split(" \\")[0] for line in lines) + "\n")
+    return [] if "--upgrade" in sys.argv else ["--constraints", str(old)]
+
+
+def _pinned(packages: dict[str, str]) -> list[str]:
+    pins = ROOT / "build" / "pins.txt"
+    pins.write_text("\n".join(block.split(" \\")[0] for block in packages.values()) + "\n")
+    return ["--constraints", str(pins)]
+
+
+if __name__ == "__main__":
+    main()
