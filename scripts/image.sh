@@ -59,4 +59,4 @@ container=$(buildah from --pull-never "localhost/$IMAGE")
 root=$(buildah mount "$container")
 (cd "$root" && for part in opt/venv/lib/python3*/site-packages/* srv/* usr; do du -sm "$part"; done) |
   sort -rn | head -12
-unshare --net --mount --pid --ipc --uts --fork scripts/image_inside.sh "$root"
+unshare --net --mount --pid --ipc --uts --fork --mount-proc scripts/image_inside.sh "$root"
