@@ -17,13 +17,18 @@ TORCH = re.compile(r"(torch|triton|nvidia|cuda)(?!audio)")
 HEAD = "# Written by `make lock`: exact versions and hashes. Installed with --no-deps.\n"
 
 
-def compiled(*arguments: str) -> dict[str, str]:
-    """What uv resolves, by package: its lines of a requirements file. Raises subprocess.CalledProcessError."""
+def compiled(output: Path, *arguments: str) -> dict[str, str]:
+    """What uv resolves, by package: its lines of a requirements file. Versions in ``output`` stay if they can.
+
+    Raises subprocess.CalledProcessError.
+    """
     command = [
         sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--universal", "--generate-hashes",
         "--python-version", "3.11", "--fork-strategy", "fewest", "--no-annotate", "--no-header", *arguments,
     ]  # fmt: skip
-    text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    (ROOT / "build").mkdir(exist_ok=True)
+    subprocess.run([*command, "--output-file", str(output)], cwd=ROOT, check=True)
+    text = "\n".join(line for line in output.read_text().splitlines() if not line.startswith("#"))
     return {re.split("[=;\\[ ]", block, maxsplit=1)[0]: block for block in re.split(r"\n(?=\S)", text.strip())}
 
 
@@ -36,28 +41,26 @@ def write(extra: str | None, packages: dict[str, str]) -> None:
 
 def main() -> None:
     """Write all of them; versions stay as they were unless `--upgrade` is given."""
-    everything = compiled(*(f"--extra={extra}" for extra in EXTRAS), *_known(), *sys.argv[1:])
-    needed = compiled(*_pinned(everything))
+    build = ROOT / "build"
+    everything = compiled(_known(build / "everything.txt"), *(f"--extra={extra}" for extra in EXTRAS), *sys.argv[1:])
+    pins = build / "pins.txt"
+    pins.write_text(_versions("\n".join(everything.values())))
+    needed = compiled(build / "needed.txt", "--constraints", str(pins))
     write(None, {name: everything[name] for name in needed if not TORCH.match(name)})
     write("cuda", {name: everything[name] for name in needed if TORCH.match(name)})
     for extra in EXTRAS:
-        more = compiled(f"--extra={extra}", *_pinned(everything))
+        more = compiled(build / f"{extra}.txt", f"--extra={extra}", "--constraints", str(pins))
         write(extra, {name: everything[name] for name in more if name not in needed})
 
 
-def _known() -> list[str]:
-    files = sorted(ROOT.glob("requirements*.txt"))
-    old = ROOT / "build" / "locked.txt"
-    old.parent.mkdir(exist_ok=True)
-    lines = [line for file in files for line in file.read_text().splitlines() if re.match(r"[a-zA-Z0-9]", line)]
-    old.write_text("\n".join(line.split(" \\")[0] for line in lines) + "\n")
-    return [] if "--upgrade" in sys.argv else ["--constraints", str(old)]
+def _known(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(_versions(file.read_text()) for file in sorted(ROOT.glob("requirements*.txt"))))
+    return path
 
 
-def _pinned(packages: dict[str, str]) -> list[str]:
-    pins = ROOT / "build" / "pins.txt"
-    pins.write_text("\n".join(block.split(" \\")[0] for block in packages.values()) + "\n")
-    return ["--constraints", str(pins)]
+def _versions(text: str) -> str:
+    return "".join(line.split(" \\")[0] + "\n" for line in text.splitlines() if re.match(r"[a-zA-Z0-9]", line))
 
 
 if __name__ == "__main__":
