@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FROM = --data $(DATA) --cache $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test sample train evaluate bench soak docs lint lock image
+.PHONY: help setup serve test sample train evaluate bench soak docs lint lock image cluster sbom
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,15 @@ docs: $(INSTALLED)  ## build the documentation as a site in build/docs
 lock: $(INSTALLED)  ## refresh the lock files; ARGUMENTS=--upgrade: newer versions
 	$(PIP) install uv==0.13.9
 	$(BIN)/python -m scripts.lock $(ARGUMENTS)
+
+cluster: $(INSTALLED)  ## start a cluster of two nodes here, compare, kill parts under load; ARGUMENTS=--bench
+	$(PIP) install --no-deps --require-hashes -r requirements-cluster.txt
+	$(BIN)/python -m app.cluster $(ARGUMENTS)
+
+sbom: $(INSTALLED)  ## write the bill of materials of .venv to build/sbom.json (the image has its own)
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip --disable-pip-version-check --quiet install cyclonedx-bom==7.5.0
+	build/tools/bin/cyclonedx-py environment --output-reproducible --validate -o build/sbom.json $(BIN)/python
 
 image:  ## build the CPU image with buildah, as root, and prove that it works: see docs/deployment.md
 	scripts/image.sh cpu

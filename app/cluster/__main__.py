@@ -6,6 +6,7 @@ Prints figures; the exit status is 1 if an answer differs from that of one proce
 import argparse
 import contextlib
 import json
+import logging
 import os
 import signal
 import statistics
@@ -82,10 +83,8 @@ def cluster() -> Iterator[Cluster]:
     )  # fmt: skip
     nodes.add_node(num_cpus=NODE_CPUS, object_store_memory=OBJECT_STORE_BYTES, resources={"worker": 1})
     ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
-    serve.start(
-        http_options={"host": "127.0.0.1", "port": PORT, "request_timeout_s": 900},
-        logging_config={"log_level": "ERROR"},
-    )
+    http = {"host": "127.0.0.1", "port": PORT, "request_timeout_s": 900}
+    serve.start("HeadOnly", http, logging_config={"log_level": "ERROR"})
     try:
         yield nodes
     finally:
@@ -94,12 +93,15 @@ def cluster() -> Iterator[Cluster]:
         nodes.shutdown()
 
 
-def replicas(deployment: str) -> list[tuple[int, str]]:
-    """Process and node of each replica."""
-    from ray.util.state import list_actors
-
-    found = list_actors(address="auto", filters=[("state", "=", "ALIVE")], limit=1000)
-    return [(one.pid, one.node_id) for one in found if f"#{deployment}#" in (one.name or "")]
+def replicas(deployment: str) -> list[int]:
+    """The process of each replica; Ray names them."""
+    named = f"ray::ServeReplica:{APP}:{deployment}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(named):
+                found.append(int(path.parent.name))
+    return found
 
 
 def under_load(
@@ -123,12 +125,16 @@ def under_load(
             outcome["turned away"] += 1
         else:
             outcome["lost"] += 1
+            print(f"lost: {status} {answer.get('code')}")
         return time.perf_counter() - began
 
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(one, number) for number in range(requests)]
         time.sleep(2)
+        before = {*replicas("decoder"), *replicas("detector")}
         harm()
+        time.sleep(0.5)
+        outcome["replicas killed"] = len(before - {*replicas("decoder"), *replicas("detector")})
         times = [future.result() for future in running]
     return outcome | {"slowest_s": round(max(times), 1)}
 
@@ -148,12 +154,10 @@ def check(nodes: Cluster, folder: Path) -> list[str]:
     known = [answer for _, answer in expected[: len(content)]]
 
     def kill(deployment: str) -> Callable[[], None]:
-        return lambda: os.kill(replicas(deployment)[0][0], signal.SIGKILL)
+        return lambda: os.kill(replicas(deployment)[0], signal.SIGKILL)
 
     def kill_node() -> None:
-        nodes.remove_node(
-            nodes.worker_nodes[0] if hasattr(nodes, "worker_nodes") else nodes.list_all_nodes()[-1], False
-        )
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
 
     harms = {"a decoder": kill("decoder"), "a detector": kill("detector"), "a node": kill_node}
     for what, harm in harms.items():
@@ -205,6 +209,8 @@ def throughput(url: str, video: bytes, at_once: int, seconds: float = 25.0) -> t
 
 def main() -> None:
     """Check, and measure if asked to."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description="Try the cluster on this machine.")
     parser.add_argument("--bench", action="store_true", help="also measure throughput")
     arguments = parser.parse_args()
