@@ -17,7 +17,8 @@ RUN /opt/venv/bin/python /src/repair_torchaudio.py \
 
 FROM python:3.11-slim
 COPY --from=build /opt/venv /opt/venv
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin lipsync && install -d -o lipsync -m 700 /data \
+RUN rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/* \
+ && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin lipsync && install -d -o lipsync -m 700 /data \
  && printf '#!/opt/venv/bin/python\nif __name__ == "__main__":\n    from app.cli import main\n    main()\n' > /usr/local/bin/lipsync \
  && chmod +x /usr/local/bin/lipsync
 WORKDIR /srv

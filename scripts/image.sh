@@ -5,6 +5,7 @@
 #
 # BASE=make     makes a stand-in for the base image from Debian's packages, where its registry can't be reached
 # TORCH=...     what pip is told to install PyTorch from, instead of what the variant says
+# PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_CERT (or SSL_CERT_FILE) hold for the build, and leave nothing in the image
 # MOUNT=...     a folder that the build sees under the same path, such as one with wheels
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,14 +47,20 @@ make_base() {
 
 [ "${BASE:-}" != make ] || buildah inspect --type image "docker.io/library/$BASE_IMAGE" >/dev/null 2>&1 || make_base
 
-passed=()
-for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CERT PIP_CONFIG_FILE SSL_CERT_FILE HTTPS_PROXY; do
-  [ -z "${!name:-}" ] || passed+=(--env "$name=${!name}")
-  [ ! -f "${!name:-/nowhere}" ] || passed+=(--volume "${!name}:${!name}:ro")
+# What pip is told here holds for the build alone: buildah's --env would write it into the image.
+passed=(--volume "$WORK/pip.conf:/etc/pip.conf:ro")
+PIP_CERT=${PIP_CERT:-${SSL_CERT_FILE:-}}
+[ -z "$PIP_CERT" ] || passed+=(--volume "$PIP_CERT:$PIP_CERT:ro")
+echo "[global]" >"$WORK/pip.conf"
+for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CERT; do
+  option=${name#PIP_} option=${option//_/-}
+  [ -z "${!name:-}" ] || echo "${option,,} = ${!name}" >>"$WORK/pip.conf"
 done
 [ -z "${MOUNT:-}" ] || passed+=(--volume "$MOUNT:$MOUNT:ro")
 buildah build --quiet --layers=false --build-arg "TORCH=$TORCH" "${passed[@]}" --tag "$IMAGE" . >/dev/null
 buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' | grep "lipsync-detector:$VARIANT"
+settings=$(buildah inspect --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' --type image "localhost/$IMAGE")
+if grep -E '^(PIP_|SSL_|HTTPS?_PROXY)' <<<"$settings"; then echo "settings of the build are in the image" >&2; exit 1; fi
 
 container=$(buildah from --pull-never "localhost/$IMAGE")
 root=$(buildah mount "$container")
