@@ -1,6 +1,8 @@
 """What is shipped for operators says what the service is like, and is what Kubernetes and Compose take."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,33 @@ def containers() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     return found
 
 
+def output_of(*command: str) -> str:
+    """What a command prints; fails with what it complains of."""
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_kubernetes_takes_the_manifests(path: Path):
     validate = pytest.importorskip("kubernetes_validate")
     for document in documents(path):
         validate.validate(document, "1.33", strict=True)
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is what lays an overlay over the base")
+@pytest.mark.parametrize(("overlay", "gpus"), [("cpu", None), ("gpu", "1")])
+def test_kubernetes_takes_what_an_overlay_makes_of_them(overlay: str, gpus: str | None):
+    validate = pytest.importorskip("kubernetes_validate")
+    made = list(yaml.safe_load_all(output_of("kubectl", "kustomize", str(KUBERNETES / overlay))))
+    assert len(made) == sum(len(documents(path)) for path in MANIFESTS)
+    for document in made:
+        validate.validate(document, "1.33", strict=True)
+        assert document["metadata"]["namespace"] == "lipsync"
+    (analyze,) = (one for one in made if one["kind"] == "Deployment")
+    (container,) = analyze["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"].get("nvidia.com/gpu") == gpus
+    assert {one["name"] for one in container["env"]} >= {"LIPSYNC_GRACE_S", "LIPSYNC_KEYS_FILE"}
 
 
 def test_a_wrong_manifest_would_be_noticed():
@@ -112,6 +136,14 @@ def test_compose_files_agree_with_the_image_and_the_files_there_are():
             source = volume.split(":")[0]
             assert (ROOT / source).exists() if source.startswith(".") else source in compose["volumes"]
         assert name == "lipsync" or re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+
+
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is what reads its files")
+def test_compose_takes_its_file():
+    services = yaml.safe_load(output_of("docker-compose", "--file", "docker-compose.yml", "config"))["services"]
+    (device,) = services["lipsync"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia" and device["count"] == 1
+    assert [name for name, service in services.items() if "profiles" not in service] == ["lipsync"]
 
 
 def test_what_the_image_is_made_of_is_locked():
