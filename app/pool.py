@@ -21,6 +21,7 @@ from app.metrics import RESTARTS, STAGE_S
 from app.problems import Problem
 from app.settings import DEFAULT_MODEL, Allowance, Settings
 from app.tracing import tracer
+from app.turns import Turns
 from app.worker import Job, Model, Setup, work
 from model import Analysis, Detector, DetectorInfo, MediaError, load_detector
 from model.engine import WEIGHTS
@@ -144,16 +145,17 @@ class Worker:
         raise WorkerDied(f"a worker died: {signal.Signals(-code).name if code and code < 0 else code}")
 
 
-class Pool:
+class Pool(Turns):
     """So many workers, always; whoever dies is replaced. Use it from the event loop's thread.
 
     ``models``: by name, the default one first; ``engine`` computes for them, and is closed with the pool.
     """
 
     def __init__(self, models: Mapping[str, Model], engine: Engine, settings: Settings) -> None:
+        super().__init__(settings.max_concurrent)
         self._setup = Setup(models, settings.max_memory_mb << 20)
         self._engine = engine
-        self._turns, self._threads = (CapacityLimiter(settings.max_concurrent) for _ in range(2))
+        self._threads = CapacityLimiter(settings.max_concurrent)
         self._idle = [Worker(self._setup) for _ in range(settings.max_concurrent)]
         self._workers = set(self._idle)
         self.models: dict[str, DetectorInfo] = {name: model.info for name, model in models.items()}
@@ -161,21 +163,6 @@ class Pool:
     def wait_until_ready(self) -> None:
         """Block until one worker is. Raises WorkerDied."""
         self._idle[-1].wait_until_ready()
-
-    @property
-    def running(self) -> int:
-        """How many analyses a worker is at."""
-        return self._turns.borrowed_tokens
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for a worker."""
-        return self._turns.statistics().tasks_waiting
-
-    @property
-    def has_time(self) -> bool:
-        """Whether a worker is free and nobody waits for one."""
-        return self._turns.available_tokens > 0 and not self.waiting
 
     def memory_bytes(self) -> int:
         """Resident memory of all workers. From any thread."""

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from app.problems import Problem
 from app.settings import Allowance, Settings
+from app.turns import Turns
 from model import Analysis, DetectorInfo, MediaError
 from model.progress import Follow, Progress
 from model.results import Window
@@ -39,28 +40,13 @@ Decode = Callable[[list[ray.ObjectRef], str, dict[str, Any], Allowance, bool], A
 """Video in pieces, model, options, allowance, whether to tell."""
 
 
-class RemotePool:
+class RemotePool(Turns):
     """As `app.pool.Pool`, in the event loop's thread; at most ``max_concurrent`` videos at a time are at decoders."""
 
     def __init__(self, models: dict[str, DetectorInfo], decode: Decode, settings: Settings) -> None:
+        super().__init__(settings.max_concurrent)
         self.models = models
         self._decode = decode
-        self._turns = CapacityLimiter(settings.max_concurrent)
-
-    @property
-    def running(self) -> int:
-        """How many videos are at decoders, or on the way."""
-        return int(self._turns.borrowed_tokens)
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for that."""
-        return self._turns.statistics().tasks_waiting
-
-    @property
-    def has_time(self) -> bool:
-        """Whether a decoder may be free."""
-        return self._turns.available_tokens > 0 and not self.waiting
 
     def memory_bytes(self) -> int:
         """Of workers in this process' care: there are none."""
