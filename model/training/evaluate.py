@@ -95,6 +95,7 @@ def accuracy_figures(report: Report, detectors: Sequence[nn.Module], real: Seque
 def service_figures(report: Report, material: Material, trials: Sequence[OffsetTrial]) -> None:
     """Figures of what the service makes of them: offsets, verdicts, probabilities."""
     served, wild = material.served, material.real_in(WILD)
+    sync_figures.judged_accuracy(report, served, {place: material.real_in(place) for place in PLACES})
     by_place = {place: [trial for trial in trials if is_there(trial.clip)] for place, is_there in PLACES.items()}
     sync_figures.constant_offsets(report, {"all": trials} | by_place)
     voices = {place: material.real_in(place) for place in (WILD, GRID)}

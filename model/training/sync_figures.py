@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from model.detector import MAX_OFFSET
 from model.engine import Detector
 from model.media import GRID_FPS, SAMPLES_PER_FRAME
 from model.training.accuracy import WINDOW_FRAMES, mouths_of, sound_of, window_offsets, window_starts
@@ -33,6 +34,7 @@ from model.training.trials import (
     windows_with_evidence,
 )
 from model.verdict import evidence_s, frames_to_ms
+from model.windows import WindowEvidence, slide
 
 WINDOWS_PER_CLIP, STRICT_WINDOWS_PER_CLIP, TAMPERED_WINDOWS_PER_CLIP = 60, 2, 4
 SLOW_CLIPS_PER_IDENTITY = 8
@@ -97,6 +99,26 @@ def sync_accuracy(report: Report, detectors: Sequence[nn.Module], places: Places
                 if place in goals and name in headline:
                     title = f"Sync accuracy, {frames} frames, relative to the clip's own offset, {place}: {name}"
                     report.target(title, against_own, ACCURACY_GOALS[frames])
+
+
+def judged_accuracy(report: Report, detector: Detector, places: Mapping[str, Sequence[EmbeddedClip]]) -> None:
+    """By place: windows that the service judges, those with speech and a moving mouth, on the clip's own offset."""
+    section = "Sync accuracy within +-1 frame of the clip's own offset: windows with speech and a moving mouth"
+    report.note(section, "Chosen as the service does, one from every frame on. The tables before count pauses too.")
+    for place, clips in places.items():
+        for frames in WINDOW_FRAMES:
+            slid = [(clip.clip.identity, _slid(detector, clip, frames)) for clip in clips]
+            judged = [(who, [window for window in windows if window.note is None]) for who, windows in slid]
+            right = _mean((who, [abs(w.offset - w.track_offset) <= 1 for w in windows]) for who, windows in judged)
+            share = _mean((who, [window.note is None for window in windows]) for who, windows in slid)
+            report.add(section, place, f"{frames} frames", right)
+            report.add(section, place, f"{frames} frames, share of all windows", share)
+
+
+def _slid(detector: Detector, clip: EmbeddedClip, frames: int) -> list[WindowEvidence]:
+    """Every window of ``frames`` for which the sound at every offset exists."""
+    windows = slide(face_evidence(detector, clip), frames / GRID_FPS, 1 / GRID_FPS)
+    return [w for w in windows if w.start >= MAX_OFFSET and w.end + MAX_OFFSET <= len(clip.video)]
 
 
 def offset_trials(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[OffsetTrial]:
