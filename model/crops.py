@@ -49,7 +49,6 @@ class MouthCrop:
     pixels: np.ndarray
     visible: bool
     lip_opening: float
-    yaw_deg: float
     place: np.ndarray
     box: np.ndarray
 
@@ -128,7 +127,6 @@ class MouthCropper:
             pixels=cut_mouth(sight.frame.rgb, geometry),
             visible=visible,
             lip_opening=lip_opening(sight.face.landmarks),
-            yaw_deg=sight.face.yaw_deg,
             place=geometry * (1, 1, CROP_WIDTH, CROP_WIDTH) / sight.frame.scale,
             box=sight.face.box / sight.frame.scale,
         )

@@ -12,6 +12,7 @@ from model.media import GRID_FPS
 from model.motion import MotionMeter
 from model.results import Box, Mouth, Places
 from model.windows import (
+    SPEECH_MARGIN,
     FaceEvidence,
     WindowEvidence,
     aligned_sound,
@@ -101,20 +102,21 @@ class WatchedFace:
         similarity = self._detector.offset_similarity(video, sound)
         end = self._compared + len(video)
         self._curve += similarity[self._usable(self._compared, end)].sum(0)
-        self._similarity.append(similarity)
+        self._similarity.extend(similarity)
         self._compared = end
 
     def _usable(self, first: int, end: int) -> np.ndarray:
         return np.array(self._visible[first:end]) & self._speech(first, end)
 
     def _speech(self, first: int, end: int) -> np.ndarray:
-        return speech_frames(self._heard.speech, self._first + end)[self._first + first :]
+        start = max(0, self._first + first - SPEECH_MARGIN)
+        return speech_frames(self._heard.speech[start:], self._first + end - start)[self._first + first - start :]
 
     def _evidence(self, first: int, end: int) -> FaceEvidence:
         return FaceEvidence(
             track_id=self._track_id,
             first=self._first + first,
-            similarity=np.concatenate(self._similarity)[first:end],
+            similarity=np.array(self._similarity[first:end]),
             usable=self._usable(first, end),
             speech=self._speech(first, end),
             visible=np.array(self._visible[first:end]),
