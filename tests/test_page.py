@@ -3,14 +3,17 @@
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Event, Thread
 
 import av
 import numpy as np
 import pytest
-from conftest import Live, write_media
+from conftest import Live, wait_for, write_media
 from test_pipeline import rewrite
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -35,7 +38,7 @@ def browser() -> Iterator[sync_api.Browser]:
 
 
 @contextmanager
-def visit(browser: sync_api.Browser, live: Live, width: int = 1280) -> Iterator[Page]:
+def visit(browser: sync_api.Browser, url: str, width: int = 1280) -> Iterator[Page]:
     """The page, just opened; nothing may be asked of anybody else, and the console has to stay silent."""
     context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")
     page = context.new_page()
@@ -43,11 +46,11 @@ def visit(browser: sync_api.Browser, live: Live, width: int = 1280) -> Iterator[
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(live.url)
+    page.goto(url)
     yield page
     context.close()
     assert said == []
-    assert {url for url in asked if not url.startswith((f"{live.url}/", f"blob:{live.url}/", "data:"))} == set()
+    assert {one for one in asked if not one.startswith((f"{url}/", f"blob:{url}/", "data:"))} == set()
 
 
 def analyse(page: Page, video: Path) -> None:
@@ -62,7 +65,7 @@ def time_of(page: Page) -> float:
 @pytest.fixture(scope="module")
 def judged(browser: sync_api.Browser, _real: Live, talk: Callable[[int], Path]) -> Iterator[Page]:
     """A page that shows a result."""
-    with visit(browser, _real) as page:
+    with visit(browser, _real.url) as page:
         page.evaluate(
             """() => {
               window.heard = [];
@@ -176,7 +179,7 @@ def test_a_file_that_is_no_video_is_explained_and_another_can_be_tried(
 ):
     (tmp_path / "notes.mp4").write_text("no video at all")
     (tmp_path / "empty.mp4").touch()
-    with visit(browser, live) as page:
+    with visit(browser, live.url) as page:
         page.set_input_files("#file", tmp_path / "empty.mp4")
         expect(page.locator("#problem")).to_contain_text("has no bytes")
         page.set_input_files("#file", tmp_path / "notes.mp4")
@@ -192,7 +195,7 @@ def test_a_file_that_is_no_video_is_explained_and_another_can_be_tried(
 @needs_browser
 def test_what_is_too_large_is_not_even_sent(browser: sync_api.Browser, live: Live, tmp_path: Path):
     (tmp_path / "large.mp4").write_bytes(bytes(9 << 20))
-    with visit(browser, live) as page:
+    with visit(browser, live.url) as page:
         expect(page.locator("#limits")).to_contain_text("8 MiB")
         page.set_input_files("#file", tmp_path / "large.mp4")
         expect(page.locator("#problem")).to_contain_text("the limit is 8 MiB")
@@ -205,7 +208,7 @@ def test_every_face_has_its_lane_and_a_picture_that_can_not_be_shown_is_no_obsta
     with av.open(str(talk(0))) as video:
         still = next(video.decode(video=0)).to_ndarray(format="rgb24")[:, 100:400]
     two = rewrite(talk(0), tmp_path / "two.mp4", picture=lambda i, rgb: np.hstack([still, rgb[:, 100:400]])[40:560])
-    with visit(browser, live) as page:
+    with visit(browser, live.url) as page:
         analyse(page, two)
         assert sorted(page.locator(".lane h3").all_inner_texts()) == ["Face 1", "Face 2", "Voice"]
         expect(page.locator(".lane-head").nth(1)).to_contain_text("of the speech")
@@ -220,7 +223,7 @@ def test_every_face_has_its_lane_and_a_picture_that_can_not_be_shown_is_no_obsta
 @needs_browser
 def test_an_analysis_can_be_called_off(browser: sync_api.Browser, live: Live, tmp_path: Path):
     long = write_media(tmp_path / "long.mp4", seconds=20)
-    with visit(browser, live) as page:
+    with visit(browser, live.url) as page:
         with page.expect_response("**/v1/jobs") as sent:
             page.set_input_files("#file", long)
         job = sent.value.headers["location"]
@@ -228,6 +231,47 @@ def test_an_analysis_can_be_called_off(browser: sync_api.Browser, live: Live, tm
         expect(page.locator("#start-title")).to_be_visible()
         page.wait_for_timeout(200)
     assert live.get(job).status_code == 404
+
+
+@contextmanager
+def holding_answers(live: Live) -> Iterator[tuple[str, Event]]:
+    """The service by another address, where its answers wait for the event."""
+    let_go = Event()
+    let_go.set()
+
+    def carry(source: socket.socket, sink: socket.socket, when: Callable[[], object]) -> None:
+        with suppress(OSError):
+            while some := source.recv(1 << 16):
+                when()
+                sink.sendall(some)
+            sink.shutdown(socket.SHUT_WR)
+
+    class Connection(BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", live.port)) as service:
+                Thread(target=carry, args=(service, self.request, let_go.wait), daemon=True).start()
+                carry(self.request, service, lambda: None)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Connection) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", let_go
+        let_go.set()
+        server.shutdown()
+
+
+@needs_browser
+def test_an_upload_that_is_called_off_too_late_leaves_no_job(browser: sync_api.Browser, live: Live, tmp_path: Path):
+    long = write_media(tmp_path / "long.mp4", seconds=20)
+    with holding_answers(live) as (url, let_go), visit(browser, url) as page:
+        let_go.clear()
+        page.set_input_files("#file", long)
+        expect(page.locator("#work-now")).to_have_text("Uploaded …")
+        page.wait_for_timeout(500)
+        page.click("#cancel")
+        with page.expect_response("**/v1/jobs") as sent:
+            let_go.set()
+        wait_for(lambda: live.get(sent.value.headers["location"]).status_code == 404)
 
 
 def test_the_page_is_served_with_care(live: Live):
@@ -245,7 +289,7 @@ def test_the_page_is_served_with_care(live: Live):
 
 @needs_browser
 def test_a_page_that_is_loaded_anew_finds_its_result_again(browser: sync_api.Browser, live: Live, talk):
-    with visit(browser, live) as page:
+    with visit(browser, live.url) as page:
         analyse(page, talk(200))
         sentence = page.locator("#verdict-sentence").inner_text()
         page.reload()

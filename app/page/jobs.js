@@ -42,7 +42,7 @@ function problemIn(text, status) {
  * Send a video.
  * @param {File} file
  * @param {(share: number) => void} sent told how much of it was sent
- * @param {AbortSignal} signal ends it, quietly: the promise is then never settled
+ * @param {AbortSignal} signal ends it, quietly: the promise is then never settled, and a job that was begun is called off
  * @returns {Promise<string>} the job's id
  */
 export function send(file, sent, signal) {
@@ -52,12 +52,17 @@ export function send(file, sent, signal) {
     form.append("file", file);
     const request = new XMLHttpRequest();
     request.upload.addEventListener("progress", (event) => sent(event.total ? event.loaded / event.total : 0));
-    request.addEventListener("error", () => reject(new Failed(UPLOAD_BROKE)));
+    let whole = false;
+    request.upload.addEventListener("load", () => { whole = true; });
+    const fail = (problem) => signal.aborted || reject(new Failed(problem));
+    request.addEventListener("error", () => fail(UPLOAD_BROKE));
     request.addEventListener("load", () => {
-      if (request.status === 202) resolve(JSON.parse(request.responseText).job_id);
-      else reject(new Failed(problemIn(request.responseText, request.status)));
+      if (request.status !== 202) return fail(problemIn(request.responseText, request.status));
+      const id = JSON.parse(request.responseText).job_id;
+      if (signal.aborted) callOff(id);
+      else resolve(id);
     });
-    signal.addEventListener("abort", () => request.abort());
+    signal.addEventListener("abort", () => whole || request.abort());
     request.open("POST", "/v1/jobs");
     request.send(form);
   });
