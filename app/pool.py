@@ -7,20 +7,17 @@ and replaced without the others noticing.
 import logging
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from multiprocessing import forkserver, get_context
 from pathlib import Path
-from time import monotonic
 from typing import Any, Literal
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from app.batching import BatchingEngine, Engine
-from app.metrics import RESTARTS, STAGE_S
+from app.metrics import RESTARTS
 from app.problems import Problem
 from app.settings import DEFAULT_MODEL, Allowance, Settings
-from app.tracing import tracer
 from app.turns import Turns
 from app.worker import Job, Model, Setup, work
 from model import Analysis, Detector, DetectorInfo, MediaError, load_detector
@@ -176,7 +173,7 @@ class Pool(Turns):
         ``options``: as of `model.analyze`. ``follow``: as there, called from another thread. Raises MediaError when
         the video can't be analysed, Problem when a worker fails at it.
         """
-        async with self._turn():
+        async with self.turn():
             worker = self._idle.pop()
             worker = worker if worker.alive else await self._successor(worker, "died")
             job = Job(model, path, options, allowance.limits, allowance.max_cpu_s, follow is not None)
@@ -210,17 +207,6 @@ class Pool(Turns):
         for worker in self._idle:
             worker.kill()
         self._engine.close()
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        came = monotonic()
-        with tracer.start_as_current_span("waiting"):
-            await self._turns.acquire_on_behalf_of(turn := object())
-        STAGE_S.labels("waiting").observe(monotonic() - came)
-        try:
-            yield
-        finally:
-            self._turns.release_on_behalf_of(turn)
 
     async def _successor(self, worker: Worker, cause: Cause) -> Worker:
         """In a thread: on a busy machine it takes a while until one process has ended and another has begun.

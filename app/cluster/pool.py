@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from app.problems import Problem
 from app.settings import Allowance, Settings
 from app.turns import Turns
-from model import Analysis, DetectorInfo, MediaError
+from model import Analysis, DetectorInfo
 from model.progress import Follow, Progress
 from model.results import Window
 
@@ -60,7 +60,7 @@ class RemotePool(Turns):
         Raises MediaError when the video can't be analysed, Problem when a decoder fails at it.
         """
         follow = Onwards(follow) if follow else None
-        async with self._turns:
+        async with self.turn():
             pieces = await to_thread.run_sync(_in_pieces, path)
             for attempt in range(1, MOST_ATTEMPTS + 1):
                 try:
@@ -137,6 +137,3 @@ def decode_by(decoder: DeploymentHandle) -> Decode:
 def _in_pieces(path: str) -> list[ray.ObjectRef]:
     with open(path, "rb") as file:
         return [ray.put(piece) for piece in iter(lambda: file.read(PIECE_BYTES), b"")]
-
-
-__all__ = ["MediaError", "RemotePool", "decode_by"]
