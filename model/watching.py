@@ -12,7 +12,6 @@ from model.media import GRID_FPS
 from model.motion import MotionMeter
 from model.results import Box, Mouth, Places
 from model.windows import (
-    SPEECH_MARGIN,
     FaceEvidence,
     WindowEvidence,
     aligned_sound,
@@ -109,8 +108,7 @@ class WatchedFace:
         return np.array(self._visible[first:end]) & self._speech(first, end)
 
     def _speech(self, first: int, end: int) -> np.ndarray:
-        start = max(0, self._first + first - SPEECH_MARGIN)
-        return speech_frames(self._heard.speech[start:], self._first + end - start)[self._first + first - start :]
+        return speech_frames(self._heard.speech, self._first + end, self._first + first)
 
     def _evidence(self, first: int, end: int) -> FaceEvidence:
         return FaceEvidence(

@@ -98,12 +98,13 @@ class WindowEvidence:
         return np.array([near.max(), contrast - chance, abs(self.offset - self.track_offset) <= 1], np.float64)
 
 
-def speech_frames(probability: np.ndarray, frames: int) -> np.ndarray:
-    """(frames,) bool from the speech probability of every 40 ms, widened by `SPEECH_MARGIN`."""
-    speech = np.zeros(frames, bool)
-    heard = probability[:frames] > SPEECH_THRESHOLD
+def speech_frames(probability: np.ndarray, end: int, first: int = 0) -> np.ndarray:
+    """(end - first,) bool from the speech probability of every 40 ms before ``end``, widened by `SPEECH_MARGIN`."""
+    start = max(0, first - SPEECH_MARGIN)
+    speech = np.zeros(end - start, bool)
+    heard = probability[start:end] > SPEECH_THRESHOLD
     speech[: len(heard)] = heard
-    return binary_dilation(speech, iterations=SPEECH_MARGIN)
+    return binary_dilation(speech, iterations=SPEECH_MARGIN)[first - start :]
 
 
 def spans_of(flags: np.ndarray) -> list[tuple[int, int]]:

@@ -220,6 +220,8 @@ def test_speech_is_widened_a_little_and_absent_beyond_the_sound():
     probability[10] = 0.9
     speech = speech_frames(probability, 30)
     assert speech.nonzero()[0].tolist() == list(range(7, 14)) and len(speech) == 30
+    for first in range(31):
+        assert (speech_frames(probability, 30, first) == speech[first:]).all()
 
 
 def test_a_rule_survives_a_round_trip(tmp_path):

@@ -105,20 +105,25 @@ def judged_accuracy(report: Report, detector: Detector, places: Mapping[str, Seq
     """By place: windows that the service judges, those with speech and a moving mouth, on the clip's own offset."""
     section = "Sync accuracy within +-1 frame of the clip's own offset: windows with speech and a moving mouth"
     report.note(section, "Chosen as the service does, one from every frame on. The tables before count pauses too.")
+    every = {clip.clip.path: clip for clip in chain.from_iterable(places.values())}
+    slid = {path: _slid(detector, clip) for path, clip in every.items()}
     for place, clips in places.items():
         for frames in WINDOW_FRAMES:
-            slid = [(clip.clip.identity, _slid(detector, clip, frames)) for clip in clips]
-            judged = [(who, [window for window in windows if window.note is None]) for who, windows in slid]
-            right = _mean((who, [abs(w.offset - w.track_offset) <= 1 for w in windows]) for who, windows in judged)
-            share = _mean((who, [window.note is None for window in windows]) for who, windows in slid)
+            windows = [(clip.clip.identity, slid[clip.clip.path][frames]) for clip in clips]
+            judged = [(who, [window for window in of_one if window.note is None]) for who, of_one in windows]
+            right = _mean((who, [abs(w.offset - w.track_offset) <= 1 for w in of_one]) for who, of_one in judged)
+            share = _mean((who, [window.note is None for window in of_one]) for who, of_one in windows)
             report.add(section, place, f"{frames} frames", right)
             report.add(section, place, f"{frames} frames, share of all windows", share)
 
 
-def _slid(detector: Detector, clip: EmbeddedClip, frames: int) -> list[WindowEvidence]:
-    """Every window of ``frames`` for which the sound at every offset exists."""
-    windows = slide(face_evidence(detector, clip), frames / GRID_FPS, 1 / GRID_FPS)
-    return [w for w in windows if w.start >= MAX_OFFSET and w.end + MAX_OFFSET <= len(clip.video)]
+def _slid(detector: Detector, clip: EmbeddedClip) -> dict[int, list[WindowEvidence]]:
+    """By length in frames, every window for which the sound at every offset exists."""
+    face, last = face_evidence(detector, clip), len(clip.video) - MAX_OFFSET
+    return {
+        frames: [w for w in slide(face, frames / GRID_FPS, 1 / GRID_FPS) if w.start >= MAX_OFFSET and w.end <= last]
+        for frames in WINDOW_FRAMES
+    }
 
 
 def offset_trials(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[OffsetTrial]:
