@@ -84,11 +84,18 @@ def test_here_with_the_detector(videos: Path, talk: Callable[[int], Path], tmp_p
     assert "200.mp4" in page.read_text()
 
 
+def _as_in_foreground() -> None:
+    """What a shell starts in the background, tests too, inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted(plain_video: Path, tmp_path: Path):
     kept = tmp_path / "kept.jsonl"
     copies = [shutil.copy(plain_video, tmp_path / f"{i}.mp4") for i in range(40)]
     command = [sys.executable, "-m", "app.cli", "analyze", *copies, "--output", kept]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_as_in_foreground
+    )
     while process.poll() is None and not (kept.exists() and kept.read_text().count("\n") > 1):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
