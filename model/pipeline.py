@@ -160,9 +160,8 @@ def _judge(windows: Sequence[WindowEvidence], rule: VerdictRule) -> _Judgement:
     if too_smooth(windows):
         return _Judgement("inconclusive", None, too_smooth_reasons(rule, windows), rule.sync(windows))
     probability = round(rule.fake_probability(windows), 4)
-    return _Judgement(
-        rule.verdict(probability), probability, reasons_for(rule, probability, windows), rule.sync(windows)
-    )
+    verdict = rule.verdict(probability, evidence_s(windows))
+    return _Judgement(verdict, probability, reasons_for(rule, probability, windows), rule.sync(windows))
 
 
 def _no_judgement(

@@ -1,11 +1,13 @@
 """Window evidence in; probabilities and a verdict out, by a rule of a few fitted numbers.
 
-Facts of windows (`WindowEvidence.facts`) are averaged, and of each only what exceeds what is usual of real video
-counts: that a mouth is well in sync does not excuse that it looks rendered. A weighted sum of these excesses gives
-log-odds of a fake, of the whole video and of its worst two seconds. Logistic functions of each say how likely the
-video is a fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at
-even odds of real and fake. All numbers are fitted by logistic regression on people that no detector was trained on
-(`model.training.fit_verdict`). Two thresholds make the verdict; between them it is inconclusive.
+Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unusual they would be of real video: of
+each fact only what is more suspicious than its mean over real video counts, in standard deviations, for that a mouth
+is well in sync does not excuse that it looks rendered. Sync, look and motion count alike: the root of the sum of
+their squares is how unusual the video is. No generator has a say in that, so none is needed to know an unseen one.
+Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a fake
+throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of real
+and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Two
+thresholds make the verdict; between them it is inconclusive.
 """
 
 import json
@@ -24,6 +26,9 @@ from model.windows import WindowEvidence
 MIN_EVIDENCE_S = 1.0
 """Seconds of speech with a visible, moving mouth below which nothing is said."""
 
+MIN_ACCUSATION_S = 2.0
+"""Seconds of evidence below which no video is called fake, however suspicious."""
+
 MAX_SMOOTHNESS = 0.1
 """Of details, see `model.motion`: above it compression or a filter has left no trace of a camera.
 
@@ -31,7 +36,7 @@ Real and generated video look alike then, and real video looks rendered.
 """
 
 SUSPICIOUS = {
-    "sync strength": -1, "sync contrast": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
+    "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
     "smooth lips": 1,
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
@@ -39,8 +44,8 @@ SUSPICIOUS = {
 SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(3, 6)
 """Which facts are of a kind; the last is the two before it."""
 
-SLACK = 0.5
-"""An excess begins so many standard deviations of real video beyond its mean."""
+MOST_UNUSUAL = 4.0
+"""Standard deviations of real video that one fact counts at most."""
 
 STRETCH_S = 2.0
 """A part of a video that is fake for this long is looked for."""
@@ -49,7 +54,7 @@ MARGIN = 1.0
 """By how much the log-odds of a fake in part must exceed those of a fake throughout to count instead."""
 
 NOTABLE = 1.0
-"""Log-odds from which a kind of evidence is named as a reason."""
+"""Standard deviations of real video from which a kind of evidence is named as a reason."""
 
 NOTABLE_OFFSET_MS = 80
 SURE_OF_OFFSET = 0.9
@@ -76,19 +81,18 @@ class VerdictRule:
 
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
     mouth being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
-    facts of real video. ``evidence``: log-odds of a fake from excesses over them. ``window``: probability from
-    those of one window; ``whole`` and ``worst``: of a fake throughout and in part, from one each of `video_facts`,
-    where ``tail`` is by how much the log-odds of the worst 2 s of real video rise when it is e times as long.
-    ``sharpness``: what the mean similarity by offset is
-    multiplied by to make a softmax of it an honest probability of the offset. ``real_below``, ``fake_above``:
-    thresholds of the fake probability.
+    facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``window``:
+    probability from how unusual one window is; ``whole`` and ``worst``: of a fake throughout and in part, from one
+    each of `video_facts`, where ``tail`` is by how much more unusual the worst 2 s of real video are when it is e
+    times as long. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an
+    honest probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
     """
 
     out_of_sync: Logistic
     rendered: Logistic
     of_real: tuple[float, ...]
     spread: tuple[float, ...]
-    evidence: Logistic
+    flutter: tuple[float, ...]
     window: Logistic
     whole: Logistic
     worst: Logistic
@@ -115,37 +119,46 @@ class VerdictRule:
 
     def window_probability(self, window: WindowEvidence) -> float:
         """Probability that one window alone is of a lip-sync fake."""
-        return self.window(np.array([self.log_odds(window.facts)]))
+        return self.window(np.array([self.unusual(window.facts, evidence_s([window]))]))
 
     def video_facts(self, windows: Sequence[WindowEvidence]) -> np.ndarray:
-        """(2,): log-odds of windows with evidence, and of their worst 2 s.
+        """(2,): how unusual windows with evidence are of real video, and their worst 2 s.
 
         From the latter is taken what the worst of so many would have in real video, so that a long one is not
         accused for its length.
         """
-        mean = np.mean([window.facts for window in windows], axis=0)
-        by_chance = self.tail * np.log(max(1.0, evidence_s(windows) / STRETCH_S))
-        return np.array([self.log_odds(mean), max(self.stretches_log_odds(windows)) - by_chance])
+        mean, seconds = np.mean([window.facts for window in windows], axis=0), evidence_s(windows)
+        by_chance = self.tail * np.log(max(1.0, seconds / STRETCH_S))
+        return np.array([self.unusual(mean, seconds), max(self.unusual_stretches(windows)) - by_chance])
 
-    def stretches_log_odds(self, windows: Sequence[WindowEvidence]) -> list[float]:
-        """Log-odds of each of `stretches`."""
-        ordered = sorted(windows, key=lambda window: window.start)
+    def unusual_stretches(self, windows: Sequence[WindowEvidence]) -> list[float]:
+        """How unusual each of `stretches` is."""
+        ordered, seconds = sorted(windows, key=lambda window: window.start), min(STRETCH_S, evidence_s(windows))
         total = np.cumsum([np.zeros(len(SUSPICIOUS)), *(window.facts for window in ordered)], axis=0)
-        return [self.log_odds((total[end] - total[first]) / (end - first)) for first, end in stretches(ordered)]
+        means = [(total[end] - total[first]) / (end - first) for first, end in stretches(ordered)]
+        return [self.unusual(mean, seconds) for mean in means]
 
-    def log_odds(self, facts: np.ndarray) -> float:
-        """Log-odds of a fake from mean facts (6,)."""
-        return self.evidence.log_odds(self.excess(facts))
+    def unusual(self, facts: np.ndarray, seconds: float) -> float:
+        """How unusual mean facts (6,) of so much evidence are of real video: 0 not at all; see `kinds`."""
+        return float(np.linalg.norm(self.kinds(facts, seconds)))
 
-    def excess(self, facts: np.ndarray) -> np.ndarray:
-        """(6,): by how many standard deviations facts are more suspicious than real video usually is, 0 at least."""
-        beyond = np.array([*SUSPICIOUS.values()]) * (facts - np.array(self.of_real)) / np.array(self.spread)
-        return np.maximum(beyond - SLACK, 0.0)
+    def kinds(self, facts: np.ndarray, seconds: float) -> tuple[float, float, float]:
+        """How unusual sync, the look of the mouth and its motion are each, in standard deviations, 0 to 4."""
+        excess = self.excess(facts, seconds)
+        sync, look, motion = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in (SYNC, LOOK, MOTION))
+        return sync, look, motion
+
+    def excess(self, facts: np.ndarray, seconds: float) -> np.ndarray:
+        """(6,): by how many standard deviations facts are more suspicious than real video usually is, 0 to 4.
+
+        Those of little evidence flutter, and are less unusual for it.
+        """
+        spread = np.hypot(self.spread, np.array(self.flutter) / max(1.0, seconds) ** 0.5)
+        return np.clip(np.array([*SUSPICIOUS.values()]) * (facts - np.array(self.of_real)) / spread, 0.0, MOST_UNUSUAL)
 
     def suspicion(self, windows: Sequence[WindowEvidence]) -> tuple[float, float, float]:
-        """Log-odds that sync, the look of the mouth and its motion add, each 0 at least."""
-        parts = np.array(self.evidence.weights) * self.excess(np.mean([w.facts for w in windows], axis=0))
-        return float(parts[SYNC].sum()), float(parts[LOOK].sum()), float(parts[MOTION].sum())
+        """`kinds` of the mean of windows."""
+        return self.kinds(np.mean([window.facts for window in windows], axis=0), evidence_s(windows))
 
     def sync(self, windows: Sequence[WindowEvidence]) -> Sync:
         """Constant offset of windows with evidence, and how sure it is."""
@@ -155,17 +168,17 @@ class VerdictRule:
         near = chance[max(0, best - 1) : best + 2].sum() / chance.sum()
         return Sync(offset_ms=frames_to_ms(best - MAX_OFFSET), confidence=round(float(near), 4))
 
-    def verdict(self, fake_probability: float) -> Verdict:
-        """The verdict for a probability."""
-        if fake_probability > self.fake_above:
+    def verdict(self, fake_probability: float, seconds: float) -> Verdict:
+        """The verdict for a probability, from so much evidence."""
+        if fake_probability > self.fake_above and seconds >= MIN_ACCUSATION_S:
             return "fake"
         return "real" if fake_probability < self.real_below else "inconclusive"
 
 
-LOGISTICS = ("out_of_sync", "rendered", "evidence", "window", "whole", "worst")
+LOGISTICS = ("out_of_sync", "rendered", "window", "whole", "worst")
 UNFITTED = VerdictRule(
     out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 3, 0), of_real=(0,) * 6, spread=(1,) * 6,
-    evidence=Logistic((0,) * 6, 0), window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
+    flutter=(0,) * 6, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
     tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
@@ -178,6 +191,7 @@ def parse_rule(content: bytes) -> VerdictRule:
         **{name: Logistic(tuple(facts[name]["weights"]), facts[name]["bias"]) for name in LOGISTICS},
         of_real=tuple(facts["of_real"]),
         spread=tuple(facts["spread"]),
+        flutter=tuple(facts["flutter"]),
         tail=facts["tail"],
         sharpness=facts["sharpness"],
         real_below=facts["real_below"],
@@ -238,11 +252,15 @@ def spans_text(windows: Sequence[WindowEvidence]) -> str:
 
 def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
     """Why: what was seen in windows with evidence, and when, in words for an analyst."""
-    verdict = rule.verdict(probability)
+    seconds = evidence_s(windows)
+    verdict = rule.verdict(probability, seconds)
     agree = float(np.mean([window.sync_facts[2] for window in windows]))
     share = f"{agree:.0%} of the {len(windows)} windows with speech agree on the offset, within one frame"
     found = []
-    if verdict == "inconclusive":
+    if verdict == "inconclusive" and probability > rule.fake_above:
+        detail = f"Suspicious (probability {probability:.2f}), but on {seconds:.1f} s of speech with a mouth in view: "
+        found.append(Reason("short_evidence", detail + f"below {MIN_ACCUSATION_S:g} s nothing is called fake."))
+    elif verdict == "inconclusive":
         found.append(
             Reason("between_thresholds", f"The evidence points neither way (probability {probability:.2f}): {share}.")
         )
@@ -278,17 +296,23 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
     if by_sync >= enough > 0:
         if np.mean([window.sync_facts[2] for window in windows]) < 0.5:
             found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
-        strength = np.mean([window.sync_facts[0] for window in windows])
-        alike = f"{strength:.1f} on average at the best constant offset, where real video has about"
-        found.append(
-            Reason("low_sync", f"Mouth and voice are not alike enough, {when}: {alike} {rule.of_real[0]:.1f}.")
-        )
+        found.append(_poor_sync(rule, worst, when))
     return found
+
+
+def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) -> Reason:
+    facts = np.mean([window.facts for window in windows], axis=0)
+    low, loose, _ = rule.excess(facts, evidence_s(windows))[SYNC]
+    if loose > low:
+        detail = f"The mouth follows the voice only loosely, {when}: how alike they are falls off by {facts[1]:.1f}"
+        return Reason("loose_sync", f"{detail} within a frame, where real video has about {rule.of_real[1]:.1f}.")
+    detail = f"Mouth and voice are not alike enough, {when}: {facts[0]:.1f} at the best constant offset"
+    return Reason("low_sync", f"{detail}, where real video has about {rule.of_real[0]:.1f}.")
 
 
 def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[WindowEvidence]:
     ordered = sorted(windows, key=lambda window: window.start)
-    first, end = stretches(ordered)[int(np.argmax(rule.stretches_log_odds(ordered)))]
+    first, end = stretches(ordered)[int(np.argmax(rule.unusual_stretches(ordered)))]
     return ordered[first:end]
 
 

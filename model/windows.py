@@ -87,15 +87,14 @@ class WindowEvidence:
     def sync_facts(self) -> np.ndarray:
         """(3,): how well mouth and voice fit.
 
-        How alike mouth and voice are at the track's constant offset, within a frame; how much more alike
-        than at all offsets (log of the share of the exponentials, relative to chance); and whether the
-        window's own best offset is the track's, within a frame.
+        How alike mouth and voice are at the track's constant offset; by how much that falls off one frame
+        beside it, for a mouth that moves loosely with the voice has a blunt peak; and whether the window's own
+        best offset is the track's, within a frame.
         """
-        centre = self.track_offset + MAX_OFFSET
-        near = self.curve[max(0, centre - 1) : centre + 2]
-        contrast = np.log(np.exp(near - self.curve.max()).sum() / np.exp(self.curve - self.curve.max()).sum())
-        chance = np.log(len(near) / len(self.curve))
-        return np.array([near.max(), contrast - chance, abs(self.offset - self.track_offset) <= 1], np.float64)
+        at = self.track_offset + MAX_OFFSET
+        inner = min(max(at, 1), 2 * MAX_OFFSET - 1)
+        peak = self.curve[inner] - (self.curve[inner - 1] + self.curve[inner + 1]) / 2
+        return np.array([self.curve[at], peak, abs(self.offset - self.track_offset) <= 1], np.float64)
 
 
 def speech_frames(probability: np.ndarray, end: int, first: int = 0) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import uniform_filter1d
 
 from model.detector import EMBEDDING, MAX_OFFSET
 from model.verdict import (
@@ -24,14 +25,14 @@ from model.verdict import (
 from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
 
 RULE = VerdictRule(
-    out_of_sync=Logistic((-0.3, -1.0, -1.0), 2.0),
+    out_of_sync=Logistic((-0.5, -0.5, -1.0), 4.0),
     rendered=Logistic((2.0, 2.0, 0.0), 0.0),
-    of_real=(6.0, 2.0, 1.0, -3.0, -0.5, -0.5),
-    spread=(2.0, 0.5, 0.2, 1.0, 0.5, 0.5),
-    evidence=Logistic((1.0, 1.0, 1.0, 1.0, 1.0, 0.0), -4.0),
-    window=Logistic((1.0,), 0.0),
-    whole=Logistic((1.0,), 1.0),
-    worst=Logistic((1.0,), 1.0),
+    of_real=(6.0, 6.0, 1.0, -3.0, -0.5, -0.5),
+    spread=(1.0, 1.0, 0.2, 1.0, 0.5, 0.5),
+    flutter=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    window=Logistic((2.0,), -4.0),
+    whole=Logistic((2.0,), -4.0),
+    worst=Logistic((2.0,), -5.0),
     tail=0.5,
     sharpness=3.0,
     real_below=0.4,
@@ -73,14 +74,14 @@ def test_a_constant_offset_is_found_and_is_no_sign_of_a_fake(late):
     assert evidence.offset == late and {w.offset for w in windows} == {late}
     sync = RULE.sync(windows)
     assert sync.offset_ms == 40 * late and sync.confidence > 0.95
-    assert RULE.verdict(RULE.fake_probability(windows)) == "real"
+    assert RULE.verdict(RULE.fake_probability(windows), 4.0) == "real"
     assert all(RULE.sync_score(w) > 0.9 for w in windows)
 
 
 def test_a_wandering_and_an_absent_peak_are_signs_of_a_fake():
     for offsets in (wandering(250), [None] * 250):
         windows = slide(face(offsets), 1.0, 0.2)
-        assert RULE.verdict(RULE.fake_probability(windows)) == "fake"
+        assert RULE.verdict(RULE.fake_probability(windows), 4.0) == "fake"
         assert np.mean([RULE.sync_score(w) for w in windows]) < 0.5
 
 
@@ -97,11 +98,21 @@ def test_reasons_name_the_evidence():
     assert codes([0] * 100, smooth=3.0) == ["smooth_motion"]
     assert codes(wandering(250), rendered=4.0)[:3] == ["rendered_face", "wandering_offset", "low_sync"]
     assert codes([0] * 100, replace(RULE, real_below=0.0))[0] == "between_thresholds"
+    assert codes([0] * 45, rendered=4.0) == ["short_evidence", "rendered_face"]
+    loose = face([0] * 100)
+    loose = replace(loose, similarity=np.where(np.abs(np.arange(31) - MAX_OFFSET) <= 1, 6.0, loose.similarity))
+    windows = slide(loose, 1.0, 0.2)
+    assert "loose_sync" in [reason.code for reason in reasons_for(RULE, 0.9, windows)]
+
+
+def test_nothing_is_called_fake_on_less_than_two_seconds():
+    assert [RULE.verdict(0.99, seconds) for seconds in (1.0, 1.96, 2.0)] == ["inconclusive", "inconclusive", "fake"]
+    assert RULE.verdict(0.1, 1.0) == "real"
 
 
 def test_a_rendered_face_is_a_fake_however_well_it_is_in_sync():
     windows = slide(face([0] * 100, rendered=4.0), 1.0, 0.2)
-    assert RULE.verdict(RULE.fake_probability(windows)) == "fake"
+    assert RULE.verdict(RULE.fake_probability(windows), 4.0) == "fake"
     assert all(RULE.sync_score(w) > 0.9 and RULE.content_score(w) < 0.01 for w in windows)
 
 
@@ -110,17 +121,41 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     look[200:250] = 4.0
     windows = slide(face([0] * 500, rendered=look), 1.0, 0.2)
     mean, worst = RULE.video_facts(windows)
-    assert mean < -2 and worst > 0
+    assert mean < 1 and worst > 1.5
     assert RULE.fake_probability(windows) > RULE.fake_probability(slide(face([0] * 500), 1.0, 0.2))
     reason = reasons_for(RULE, 0.9, windows)[0]
-    assert reason.code == "rendered_face" and "from 7.8 to 10.2 s" in reason.detail
+    assert reason.code == "rendered_face" and "from 7.4 to 10.6 s" in reason.detail
     suspicious = [w for w in windows if RULE.window_probability(w) > 0.5]
     assert suspicious and all(w.start >= 175 and w.end <= 275 for w in suspicious)
 
 
 def test_the_likelier_of_a_fake_throughout_and_in_part_counts():
-    assert RULE.video_log_odds(np.array([2.0, 2.5])) == 3.0
-    assert RULE.video_log_odds(np.array([-4.0, 2.5])) == 2.5
+    assert RULE.video_log_odds(np.array([4.0, 4.5])) == 4.0
+    assert RULE.video_log_odds(np.array([1.0, 4.5])) == 3.0
+
+
+def test_only_what_is_more_suspicious_than_real_video_counts_and_each_fact_only_so_much():
+    usual, spread = np.array(RULE.of_real), np.array(RULE.spread)
+    suspicious = np.array([-1, -1, -1, 1, 1, 1])
+    assert RULE.unusual(usual, 5) == 0 and RULE.unusual(usual - 5 * suspicious * spread, 5) == 0
+    assert RULE.kinds(usual + suspicious * spread, 5) == pytest.approx((1, 1, 1))
+    assert RULE.unusual(usual + suspicious * spread, 5) == pytest.approx(3**0.5)
+    assert RULE.unusual(usual + 100 * suspicious * spread * np.eye(6)[3], 5) == 4
+
+
+def test_the_same_facts_are_less_unusual_of_less_evidence():
+    fluttering = replace(RULE, flutter=RULE.spread)
+    facts = np.array(RULE.of_real) + 2 * np.array([-1, -1, -1, 1, 1, 1]) * RULE.spread
+    by_length = [fluttering.unusual(facts, seconds) for seconds in (0.5, 1, 4, 1e6)]
+    assert by_length == pytest.approx([2 * (3 / (1 + share)) ** 0.5 for share in (1, 1, 1 / 4, 0)], rel=1e-3)
+
+
+def test_a_blunt_peak_is_suspicious_and_a_sharp_one_is_not():
+    sharp = face([0] * 100)
+    blunt = replace(sharp, similarity=uniform_filter1d(3 * sharp.similarity, 3, axis=1))
+    (_, peak, agrees), (_, blunted, still) = (slide(one, 1.0, 0.2)[0].sync_facts for one in (sharp, blunt))
+    assert agrees == still == 1 and blunted < 0.6 * peak
+    assert RULE.suspicion(slide(blunt, 1.0, 0.2))[0] > 1.5 > 0.5 > RULE.suspicion(slide(sharp, 1.0, 0.2))[0]
 
 
 def test_the_worst_of_a_long_video_weighs_less_than_the_same_of_a_short_one():

@@ -13,6 +13,9 @@ const ADVICE = {
   smooth_motion: "Play the moments below at ¼ speed: does the mouth glide more evenly, or look softer, than eyes and cheeks?",
   low_sync: "Play the moments below at ½ speed: do the lips close when a p, b or m is heard? Dubbing and cut-in sound "
     + "look the same as a fake here.",
+  loose_sync: "Play the moments below at ½ speed: does the mouth open and close with each syllable, or only roughly with "
+    + "the speech?",
+  short_evidence: "Nothing is called fake on so little. Take a longer part in which the speaker faces the camera.",
   wandering_offset: "Look at the sound's offset over time: in a recording it stays level. Cuts and dubbing make it jump, too.",
   in_sync: "Nothing stands out. If doubts remain, look at the moments below: there it was least sure.",
   single_moments: "Single moments below stand out, though they weigh too little on the whole: look at those.",

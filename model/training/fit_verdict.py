@@ -25,6 +25,7 @@ from model.training.clips import FAMILIES, family_of, list_clips, split_clips
 from model.training.prepare import prepare
 from model.training.trials import (
     SEGMENT,
+    WINDOW_S,
     EmbeddedClip,
     load_embedded,
     partial_fakes,
@@ -35,12 +36,14 @@ from model.training.trials import (
 from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
     CONTENT,
+    MIN_ACCUSATION_S,
     SUSPICIOUS,
     SYNC,
     UNFITTED,
     Logistic,
     VerdictRule,
     can_be_judged,
+    evidence_s,
     save_rule,
 )  # fmt: skip
 from model.weights import seal
@@ -54,6 +57,9 @@ false accusation costs more than a miss.
 """
 
 LOWEST_FAKE_ABOVE, REAL_BELOW = 0.8, 0.5
+MIN_BETWEEN = 0.5
+"""Share of the variance of real parts that is between them, at least; the rest is flutter."""
+
 PENALTY = 3e-3
 SIGNS = tuple(SUSPICIOUS.values())
 
@@ -105,47 +111,45 @@ def fit(
     true = kinds["real"]
     swapped, made = kinds["swapped"], kinds["generated"]
     of_real, of_made, of_swapped = (_of_windows(parts) for parts in (true, made, swapped))
-    usual = np.array([facts for _, facts in _means(true)])
+    of_real_video, spread, flutter = _usual(true)
     start = replace(
         UNFITTED,
         out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SIGNS[SYNC]),
         rendered=_logistic([(0, 0.5, _only(of_real, CONTENT)), (1, 0.5, _only(of_made, CONTENT))], SIGNS[CONTENT]),
-        of_real=tuple(usual.mean(0).round(3).tolist()),
-        spread=tuple((usual.std(0) + 1e-3).round(3).tolist()),
+        of_real=tuple(of_real_video.round(3).tolist()),
+        spread=tuple(spread.round(3).tolist()),
+        flutter=tuple(flutter.round(3).tolist()),
         sharpness=_sharpness(true),
         real_below=REAL_BELOW,
     )
     sides = ((0, 0.5, true), (1, 0.35, made), (1, 0.15, swapped))
-    excesses = [(label, share, _through(_means(parts), start.excess)) for label, share, parts in sides]
-    weighed = replace(start, evidence=_logistic(excesses, (1,) * len(SUSPICIOUS)))
-    weighed = replace(weighed, tail=_tail(weighed, true))
+    measuring = replace(start, tail=_tail(start, true))
 
-    def odds(facts: np.ndarray) -> np.ndarray:
-        return np.array([weighed.log_odds(facts)])
+    def unusual(facts: np.ndarray) -> np.ndarray:
+        return np.array([measuring.unusual(facts, WINDOW_S)])
 
     windows = (of_real, of_made, of_swapped)
-    by_window = [(label, share, _through(facts, odds)) for (label, share, _), facts in zip(sides, windows)]
-    facts = {kind: [(part.identity, weighed.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
+    by_window = [(label, share, _through(facts, unusual)) for (label, share, _), facts in zip(sides, windows)]
+    facts = {kind: [(part.identity, measuring.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
     whole, worst = (
         _logistic([(int(kind != "real"), share, _only(facts[kind], fact)) for kind, share in shares.items()], (1,))
         for shares, fact in ((THROUGHOUT, slice(0, 1)), (IN_PART, slice(1, 2)))
     )
-    complete = replace(weighed, window=_logistic(by_window, (1,)), whole=whole, worst=worst)
-    return replace(
-        complete,
-        fake_above=_fake_above(np.array([complete.video_log_odds(of_one) for _, of_one in facts["real"]])),
-    )
+    complete = replace(measuring, window=_logistic(by_window, (1,)), whole=whole, worst=worst)
+    accusable = [part for part in true if evidence_s(part.windows) >= MIN_ACCUSATION_S]
+    log_odds = [complete.video_log_odds(complete.video_facts(part.windows)) for part in accusable]
+    return replace(complete, fake_above=_fake_above(np.array(log_odds)))
 
 
 def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
-    """Mean excess of the log-odds of stretches of real video over their 75th percentile: of an exponential tail."""
-    odds = np.array([one for part in true for one in rule.stretches_log_odds(part.windows)])
-    above = odds - np.percentile(odds, 75)
+    """By how much stretches of real video beyond their 75th percentile exceed it: of an exponential tail."""
+    unusual = np.array([one for part in true for one in rule.unusual_stretches(part.windows)])
+    above = unusual - np.percentile(unusual, 75)
     return round(float(above[above > 0].mean()), 3)
 
 
 def _fake_above(log_odds: np.ndarray) -> float:
-    """Threshold that no real segment, and few were their log-odds normal, are above."""
+    """Threshold that no real part that may be accused, and few were their log-odds normal, are above."""
     tail = norm.isf(MAX_FALSE_ACCUSATIONS, log_odds.mean(), log_odds.std())
     return float(np.ceil(1000 * max(LOWEST_FAKE_ABOVE, expit(max(tail, log_odds.max())))) / 1000)
 
@@ -168,6 +172,24 @@ def _means(parts: Sequence[Judged]) -> Facts:
 
 def _through(facts: Facts, function: Callable[[np.ndarray], np.ndarray]) -> Facts:
     return [(identity, function(of_one)) for identity, of_one in facts]
+
+
+def _usual(true: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean facts of real video, and how they spread, and flutter (see `VerdictRule`); every identity weighs the same.
+
+    What the means of parts spread by their flutter alone is taken off the former.
+    """
+    counts = Counter(part.identity for part in true)
+    weights = np.array([1 / counts[part.identity] for part in true])
+    facts = [np.array([window.facts for window in part.windows]) for part in true]
+    seconds = np.array([max(WINDOW_S, evidence_s(part.windows)) for part in true])
+    means, within = np.array([of_part.mean(0) for of_part in facts]), np.array([of_part.var(0) for of_part in facts])
+    long = seconds >= 2 * WINDOW_S
+    within = np.average(within[long], axis=0, weights=weights[long])
+    mean = np.average(means, axis=0, weights=weights)
+    variance = np.average((means - mean) ** 2, axis=0, weights=weights)
+    between = np.maximum(variance - within * np.average(1 / seconds, weights=weights), MIN_BETWEEN * variance)
+    return mean, np.sqrt(between) + 1e-3, np.sqrt(within)
 
 
 def _only(facts: Facts, kind: slice) -> Facts:

@@ -179,14 +179,14 @@ def mask(rng: np.random.Generator) -> np.ndarray:
 
 
 def degrade(mouths: Mouths, rng: np.random.Generator) -> Mouths:
-    """What cameras, trackers and uploading do, to real and fake alike."""
+    """What cameras, trackers and uploading do, to real and fake alike; not so much that it leaves no difference."""
     mouths = mouths[:, :, ::-1] if rng.random() < 0.5 else mouths
     mouths = _tracked_elsewhere(mouths, rng)
-    if rng.random() < 0.55:
-        mouths = resized(mouths, rng.uniform(0.3, 1.0), rng)
+    if rng.random() < 0.45:
+        mouths = resized(mouths, rng.uniform(0.45, 1.0), rng)
     if rng.random() < 0.15:
         mouths = blurred(mouths, rng.uniform(0.4, 1.0))
-    if rng.random() < 0.15:
+    if rng.random() < 0.2:
         mouths = sharpened(mouths, rng.uniform(0.3, 1.2), 1.2)
     if rng.random() < 0.6:
         light, contrast = rng.normal(0, 12), rng.uniform(0.6, 1.35)
@@ -194,10 +194,10 @@ def degrade(mouths: Mouths, rng: np.random.Generator) -> Mouths:
     if rng.random() < 0.2:
         mouths = _as_pixels(mouths + rng.normal(0, rng.uniform(0.5, 5), mouths.shape))
     mouths = _at_another_rate(mouths, rng)
-    if rng.random() < 0.8:
-        mouths = compressed(mouths, int(rng.integers(14, 40)), rng)
+    if rng.random() < 0.7:
+        mouths = compressed(mouths, int(rng.integers(12, 30)), rng)
     if rng.random() < 0.25:
-        mouths = compressed(mouths, int(rng.integers(22, 34)), rng)
+        mouths = compressed(mouths, int(rng.integers(20, 30)), rng)
     return np.ascontiguousarray(mouths)
 
 

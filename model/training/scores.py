@@ -65,7 +65,7 @@ def answer(rule: VerdictRule, clip: Clip, windows: Sequence[WindowEvidence]) -> 
     if not windows or not can_be_judged(windows):
         return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
-    return Answer(clip, seconds, probability, rule.verdict(probability), *rule.suspicion(windows))
+    return Answer(clip, seconds, probability, rule.verdict(probability, seconds), *rule.suspicion(windows))
 
 
 def answers(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[Answer]:
