@@ -13,7 +13,7 @@ HEADLINES = {"real": "No sign of a fake", "fake": "Points to a fake", "inconclus
 SENTENCES = {
     "real": "Nothing was found that speaks for lips made to fit the voice. This is a lead, not a proof.",
     "fake": "The lips in this video look as if they were made to fit the voice. This is a lead, not a proof.",
-    "inconclusive": "The evidence points neither way.",
+    "inconclusive": "The evidence is not enough to say either.",
 }
 NO_EVIDENCE = "There is not enough evidence to judge this video."
 
@@ -25,7 +25,8 @@ MEANINGS = (
      "Some fakes are more in sync than real video."),
     ("Offset", "How late the sound comes after the picture, in milliseconds; negative: early. A constant one comes "
      "from muxing or broadcasting and is no sign of a fake."),
-    ("Thresholds", "Below the lower one the verdict is real, above the upper one fake, between them inconclusive."),
+    ("Thresholds", "Below the lower one the verdict is real, above the upper one fake, if there are 2 s of speech with "
+     "the mouth in view; else inconclusive."),
 )  # fmt: skip
 
 CAVEATS = (

@@ -131,7 +131,7 @@ class ModelInfo(_Record):
     device: str = Field(description="Where it runs, as PyTorch names it.")
     thresholds: dict[str, float] = Field(
         description="Limits of `fake_probability` that make the verdict: `real` below `real_below`, `fake` above "
-        "`fake_above`, `inconclusive` between."
+        "`fake_above` if there are 2 s of speech with the mouth in view, else `inconclusive`."
     )
     weights: dict[str, str] = Field(description="Its weights files, each with the start of its SHA-256.")
 

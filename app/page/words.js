@@ -146,6 +146,13 @@ export function verdict({ verdict, fake_probability, model }) {
         + "were judged, and no other kind of editing.",
     };
   }
+  if (fake_probability > fake_above) {
+    return {
+      sentence: "Inconclusive: suspicious, but seen too briefly.",
+      meaning: `${found}, above the limit of ${fake_above.toFixed(2)}, but nothing is called fake on so little. `
+        + "A longer part may settle it.",
+    };
+  }
   return {
     sentence: "Inconclusive: the evidence points neither way.",
     meaning: `${found}, between the limits of ${real_below.toFixed(2)} and ${fake_above.toFixed(2)}. `
