@@ -1,10 +1,9 @@
 """Window evidence in; probabilities and a verdict out, by a rule of a few fitted numbers.
 
-Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unusual they would be of real video. The
-three of sync become one: log-odds that the voice is another one. Of each only what is more suspicious than its mean
-over real video counts, in standard deviations, for that a mouth is well in sync does not excuse that it looks
-rendered. Sync, look and motion count alike: the root of the sum of their squares is how unusual the video is. No
-generator has a say in that, so none is needed to know an unseen one.
+Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unusual they would be of real video: of
+each fact only what is more suspicious than its mean over real video counts, in standard deviations, for that a mouth
+is well in sync does not excuse that it looks rendered. Sync, look and motion count alike: the root of the sum of
+their squares is how unusual the video is. No generator has a say in that, so none is needed to know an unseen one.
 Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a fake
 throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of real
 and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Two
@@ -42,8 +41,8 @@ SUSPICIOUS = {
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
-SYNC, CONTENT = slice(0, 3), slice(3, 6)
-"""Which facts are of a kind."""
+SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(3, 6)
+"""Which facts are of a kind; the last is the two before it."""
 
 MOST_UNUSUAL = 4.0
 """Standard deviations of real video that one fact counts at most."""
@@ -81,8 +80,8 @@ class VerdictRule:
     """The fitted numbers.
 
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
-    mouth being rendered, from its `content_facts`. ``of_real``: mean facts of real videos; ``spread``: standard
-    deviation of the `signs` of real videos; ``flutter``: of those of 1 s about the mean of their video. ``window``:
+    mouth being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
+    facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``window``:
     probability from how unusual one window is; ``whole`` and ``worst``: of a fake throughout and in part, from one
     each of `video_facts`, where ``tail`` is by how much more unusual the worst 2 s of real video are when it is e
     times as long. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an
@@ -145,20 +144,17 @@ class VerdictRule:
 
     def kinds(self, facts: np.ndarray, seconds: float) -> tuple[float, float, float]:
         """How unusual sync, the look of the mouth and its motion are each, in standard deviations, 0 to 4."""
-        sync, look, *motion = self.excess(facts, seconds).tolist()
-        return sync, look, float(np.sqrt(np.mean(np.square(motion))))
-
-    def signs(self, facts: np.ndarray) -> np.ndarray:
-        """(4,) from facts (6,), each the more suspicious the larger: log-odds of another voice, look, details, lips."""
-        return np.array([self.out_of_sync.log_odds(facts[SYNC]), *facts[CONTENT]])
+        excess = self.excess(facts, seconds)
+        sync, look, motion = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in (SYNC, LOOK, MOTION))
+        return sync, look, motion
 
     def excess(self, facts: np.ndarray, seconds: float) -> np.ndarray:
-        """(4,): by how many standard deviations `signs` are more suspicious than real video usually is, 0 to 4.
+        """(6,): by how many standard deviations facts are more suspicious than real video usually is, 0 to 4.
 
         Those of little evidence flutter, and are less unusual for it.
         """
         spread = np.hypot(self.spread, np.array(self.flutter) / max(1.0, seconds) ** 0.5)
-        return np.clip((self.signs(facts) - self.signs(np.array(self.of_real))) / spread, 0.0, MOST_UNUSUAL)
+        return np.clip(np.array([*SUSPICIOUS.values()]) * (facts - np.array(self.of_real)) / spread, 0.0, MOST_UNUSUAL)
 
     def suspicion(self, windows: Sequence[WindowEvidence]) -> tuple[float, float, float]:
         """`kinds` of the mean of windows."""
@@ -181,8 +177,8 @@ class VerdictRule:
 
 LOGISTICS = ("out_of_sync", "rendered", "window", "whole", "worst")
 UNFITTED = VerdictRule(
-    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 3, 0), of_real=(0,) * 6, spread=(1,) * 4,
-    flutter=(0,) * 4, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
+    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 3, 0), of_real=(0,) * 6, spread=(1,) * 6,
+    flutter=(0,) * 6, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
     tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
@@ -306,7 +302,7 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
 
 def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) -> Reason:
     facts = np.mean([window.facts for window in windows], axis=0)
-    low, loose, _ = rule.out_of_sync.weights * (facts - np.array(rule.of_real))[SYNC]
+    low, loose, _ = rule.excess(facts, evidence_s(windows))[SYNC]
     if loose > low:
         detail = f"The mouth follows the voice only loosely, {when}: how alike they are falls off by {facts[1]:.1f}"
         return Reason("loose_sync", f"{detail} within a frame, where real video has about {rule.of_real[1]:.1f}.")

@@ -111,16 +111,19 @@ def fit(
     true = kinds["real"]
     swapped, made = kinds["swapped"], kinds["generated"]
     of_real, of_made, of_swapped = (_of_windows(parts) for parts in (true, made, swapped))
+    of_real_video, spread, flutter = _usual(true)
     start = replace(
         UNFITTED,
         out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SIGNS[SYNC]),
         rendered=_logistic([(0, 0.5, _only(of_real, CONTENT)), (1, 0.5, _only(of_made, CONTENT))], SIGNS[CONTENT]),
+        of_real=tuple(of_real_video.round(3).tolist()),
+        spread=tuple(spread.round(3).tolist()),
+        flutter=tuple(flutter.round(3).tolist()),
         sharpness=_sharpness(true),
         real_below=REAL_BELOW,
     )
     sides = ((0, 0.5, true), (1, 0.35, made), (1, 0.15, swapped))
-    usual = _with_usual(start, true)
-    measuring = replace(usual, tail=_tail(usual, true))
+    measuring = replace(start, tail=_tail(start, true))
 
     def unusual(facts: np.ndarray) -> np.ndarray:
         return np.array([measuring.unusual(facts, WINDOW_S)])
@@ -128,18 +131,14 @@ def fit(
     windows = (of_real, of_made, of_swapped)
     by_window = [(label, share, _through(facts, unusual)) for (label, share, _), facts in zip(sides, windows)]
     facts = {kind: [(part.identity, measuring.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
-    facts["real"] = _as_of_others(measuring, true)
     whole, worst = (
         _logistic([(int(kind != "real"), share, _only(facts[kind], fact)) for kind, share in shares.items()], (1,))
         for shares, fact in ((THROUGHOUT, slice(0, 1)), (IN_PART, slice(1, 2)))
     )
     complete = replace(measuring, window=_logistic(by_window, (1,)), whole=whole, worst=worst)
-    accusable = [of_one for part, (_, of_one) in zip(true, facts["real"]) if _can_be_accused(part)]
-    return replace(complete, fake_above=_fake_above(np.array([complete.video_log_odds(one) for one in accusable])))
-
-
-def _can_be_accused(part: Judged) -> bool:
-    return evidence_s(part.windows) >= MIN_ACCUSATION_S
+    accusable = [part for part in true if evidence_s(part.windows) >= MIN_ACCUSATION_S]
+    log_odds = [complete.video_log_odds(complete.video_facts(part.windows)) for part in accusable]
+    return replace(complete, fake_above=_fake_above(np.array(log_odds)))
 
 
 def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
@@ -175,39 +174,22 @@ def _through(facts: Facts, function: Callable[[np.ndarray], np.ndarray]) -> Fact
     return [(identity, function(of_one)) for identity, of_one in facts]
 
 
-def _with_usual(rule: VerdictRule, true: Sequence[Judged]) -> VerdictRule:
-    """With the mean of facts of real video, their spread and their flutter; every identity weighs the same.
+def _usual(true: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean facts of real video, and how they spread, and flutter (see `VerdictRule`); every identity weighs the same.
 
-    What the means of parts spread by their flutter alone is taken off the spread.
+    What the means of parts spread by their flutter alone is taken off the former.
     """
     counts = Counter(part.identity for part in true)
     weights = np.array([1 / counts[part.identity] for part in true])
     facts = [np.array([window.facts for window in part.windows]) for part in true]
-    signs = [np.array([rule.signs(of_window) for of_window in of_part]) for of_part in facts]
     seconds = np.array([max(WINDOW_S, evidence_s(part.windows)) for part in true])
+    means, within = np.array([of_part.mean(0) for of_part in facts]), np.array([of_part.var(0) for of_part in facts])
     long = seconds >= 2 * WINDOW_S
-    within = np.average([of_part.var(0) for of_part, is_long in zip(signs, long) if is_long], 0, weights[long])
-    means = np.array([of_part.mean(0) for of_part in signs])
-    variance = np.average((means - np.average(means, 0, weights)) ** 2, 0, weights)
+    within = np.average(within[long], axis=0, weights=weights[long])
+    mean = np.average(means, axis=0, weights=weights)
+    variance = np.average((means - mean) ** 2, axis=0, weights=weights)
     between = np.maximum(variance - within * np.average(1 / seconds, weights=weights), MIN_BETWEEN * variance)
-    return replace(
-        rule,
-        of_real=_rounded(np.average([of_part.mean(0) for of_part in facts], 0, weights)),
-        spread=_rounded(np.sqrt(between) + 1e-3),
-        flutter=_rounded(np.sqrt(within)),
-    )
-
-
-def _rounded(numbers: np.ndarray) -> tuple[float, ...]:
-    return tuple(numbers.round(3).tolist())
-
-
-def _as_of_others(rule: VerdictRule, true: Sequence[Judged]) -> Facts:
-    """`VerdictRule.video_facts` of real parts, by what is usual of the other people: as of people never seen."""
-    unseen = {
-        who: _with_usual(rule, [one for one in true if one.identity != who]) for who in {p.identity for p in true}
-    }
-    return [(part.identity, unseen[part.identity].video_facts(part.windows)) for part in true]
+    return mean, np.sqrt(between) + 1e-3, np.sqrt(within)
 
 
 def _only(facts: Facts, kind: slice) -> Facts:
