@@ -136,8 +136,11 @@ def fit(
         for shares, fact in ((THROUGHOUT, slice(0, 1)), (IN_PART, slice(1, 2)))
     )
     complete = replace(measuring, window=_logistic(by_window, (1,)), whole=whole, worst=worst)
-    accusable = [part for part in true if evidence_s(part.windows) >= MIN_ACCUSATION_S]
-    log_odds = [complete.video_log_odds(complete.video_facts(part.windows)) for part in accusable]
+    log_odds = [
+        complete.video_log_odds(of_one)
+        for part, (_, of_one) in zip(true, facts["real"])
+        if evidence_s(part.windows) >= MIN_ACCUSATION_S
+    ]
     return replace(complete, fake_above=_fake_above(np.array(log_odds)))
 
 
@@ -164,10 +167,6 @@ Facts = list[tuple[str, np.ndarray]]
 
 def _of_windows(parts: Sequence[Judged]) -> Facts:
     return [(part.identity, window.facts) for part in parts for window in part.windows]
-
-
-def _means(parts: Sequence[Judged]) -> Facts:
-    return [(part.identity, np.mean([window.facts for window in part.windows], axis=0)) for part in parts]
 
 
 def _through(facts: Facts, function: Callable[[np.ndarray], np.ndarray]) -> Facts:

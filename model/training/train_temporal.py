@@ -48,7 +48,7 @@ MOST_OF_A_CORPUS, MOST_FRAMES = 320, 250
 TOO_COARSE = frozenset({"arabic_news"})
 """Corpora whose compression left so little of the details that a pair teaches nothing: see ``EXPERIMENTS.md``."""
 
-CORPUS_POWER = 0.3
+PEOPLE_POWER = 0.3
 """Corpora are drawn by the number of their people to this power."""
 
 OTHER_VOICE = 0.5
@@ -102,7 +102,7 @@ class Renderer:
 
 
 class TakeSampler:
-    """Draws sequences: corpora by `CORPUS_POWER`, then a person, a clip, a moment."""
+    """Draws sequences: corpora by `PEOPLE_POWER`, then a person, a clip, a moment."""
 
     def __init__(self, clips: Iterable[GreyClip], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ class TakeSampler:
             if len(one.begins()):
                 self._people[one.clip.corpus][one.clip.identity].append(one)
         self._corpora = sorted(self._people)
-        weights = np.array([len(self._people[corpus]) ** CORPUS_POWER for corpus in self._corpora])
+        weights = np.array([len(self._people[corpus]) ** PEOPLE_POWER for corpus in self._corpora])
         self._chances = weights / weights.sum()
 
     def draw(self) -> Take:
