@@ -17,7 +17,7 @@ EMBEDDING = 256
 MAX_OFFSET = 15
 """Offsets are searched over this many frames of 40 ms to either side."""
 
-CONTEXT = 11
+CONTEXT = 19
 """Frames to either side that an embedding can depend on, in the wider of the two streams."""
 
 VIDEO_CHANNELS = (32, 48, 96, 160)
@@ -161,14 +161,14 @@ class SpatialBlock(nn.Module):
 
 
 class TemporalHead(nn.Module):
-    """Residual 1D convolutions over time, reaching 8 frames to either side; direction and length of the output.
+    """Residual 1D convolutions over time, reaching 16 frames to either side; direction and length of the output.
 
     Takes and returns (B, T, 256).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([TemporalBlock(1), TemporalBlock(1), TemporalBlock(2)])
+        self.blocks = nn.ModuleList([TemporalBlock(1), TemporalBlock(1), TemporalBlock(2), TemporalBlock(4)])
         self.out = nn.Linear(EMBEDDING, EMBEDDING)
         self.sure = nn.Linear(EMBEDDING, 1)
         nn.init.zeros_(self.sure.weight)

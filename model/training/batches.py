@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchaudio.functional import phase_vocoder
 
 from model.audio import SpeechActivity
 from model.detector import VIDEO_SIZE
@@ -34,6 +35,13 @@ MAX_LAG = 5
 
 CODED_SAMPLES = 1024
 """Of sound, that a codec treats at a time."""
+
+BENT, SHADED = 0.07, 0.25
+"""How far a face's shape is bent, in halves of the crop, and its light varied across it (standard deviations)."""
+
+VOCODER_SAMPLES = 512
+OTHER_THROAT, THROAT_CHANCE = 0.12, 0.35
+"""By how much a voice's resonances and pitch are moved at most, at the same pace, and how often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,7 @@ def _frame_weights(clip: PreparedClip, activity: SpeechActivity) -> np.ndarray:
 
 
 def augment_mouths(mouths: Tensor, frames: int, rng: torch.Generator) -> Tensor:
-    """Turn, scale, shift, mirror, recolour, blur, cover, compress and add noise, alike in a stretch's frames.
+    """Turn, scale, bend, shift, mirror, recolour, shade, blur, cover, compress and add noise, alike in a stretch.
 
     ``mouths`` (B * frames, C, H, W) in [0, 1], and so is the result.
     """
@@ -159,16 +167,22 @@ def augment_mouths(mouths: Tensor, frames: int, rng: torch.Generator) -> Tensor:
     def coin(chance: float) -> Tensor:
         return uniform(0, 1) < chance
 
-    turn, scale = uniform(-0.17, 0.17), uniform(0.85, 1.15)
+    def smooth(points: int, maps: int) -> Tensor:
+        coarse = torch.randn(size, maps, points, points, generator=rng)
+        return F.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=True)
+
+    turn, scale, widen = uniform(-0.17, 0.17), uniform(0.85, 1.15), uniform(0.9, 1.1)
     mirror = torch.where(coin(0.5), -1.0, 1.0)
     shift = every_frame(uniform(-0.12, 0.12, 2)) + 0.012 * torch.randn(len(mouths), 2, generator=rng)
     cos, sin = scale * turn.cos(), scale * turn.sin()
-    turned = torch.stack([torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)], 1)
+    turned = torch.stack([torch.stack([cos * mirror * widen, -sin], 1), torch.stack([sin * mirror * widen, cos], 1)], 1)
     grid = F.affine_grid(torch.cat([every_frame(turned), shift[:, :, None]], 2), list(mouths.shape), False)
-    mouths = F.grid_sample(mouths, grid, padding_mode="border", align_corners=False)
+    bend = BENT * smooth(4, 2).permute(0, 2, 3, 1) * coin(0.6)[:, None, None, None]
+    mouths = F.grid_sample(mouths, grid + every_frame(bend), padding_mode="border", align_corners=False)
 
     light, contrast, tint = uniform(-0.2, 0.2, 1, 1, 1), uniform(0.6, 1.4, 1, 1, 1), uniform(0.9, 1.1, channels, 1, 1)
     mouths = (mouths - 0.5) * every_frame(contrast * tint) + 0.5 + every_frame(light)
+    mouths = mouths * every_frame((SHADED * smooth(3, 1) * coin(0.5)[:, None, None, None]).exp())
     mouths = mouths.clamp(0, 1) ** every_frame(uniform(0.7, 1.4, 1, 1, 1))
 
     blurred = every_frame(coin(0.4))
@@ -205,7 +219,7 @@ def _compressed(pictures: Tensor, quality: int) -> Tensor:
 
 
 def augment_sounds(sounds: Tensor, rng: torch.Generator) -> Tensor:
-    """Other voices and noise under it, a room, a microphone, a narrow band, a coarse codec, another level.
+    """Another throat, other voices and noise under it, a room, a microphone, a narrow band, a codec, another level.
 
     ``sounds`` (B, L) in [-1, 1]; nothing moves it in time.
     """
@@ -217,6 +231,9 @@ def augment_sounds(sounds: Tensor, rng: torch.Generator) -> Tensor:
     def coin(chance: float) -> Tensor:
         return (uniform(0, 1, 1) < chance).float()
 
+    sounds = sounds.clone()
+    for index in (uniform(0, 1) < THROAT_CHANCE).nonzero().flatten().tolist():
+        sounds[index] = _other_throat(sounds[index], 1 + OTHER_THROAT * float(2 * torch.rand((), generator=rng) - 1))
     level = sounds.square().mean(1, keepdim=True).sqrt() + 1e-4
     voices = sounds.roll(1, 0) / level.roll(1, 0)
     white = torch.randn(size, length, generator=rng)
@@ -237,6 +254,16 @@ def augment_sounds(sounds: Tensor, rng: torch.Generator) -> Tensor:
     heard = torch.where(coin(0.3) > 0, _coded(heard, uniform(0.5, 4, 1, 1)), heard)
     heard = heard * 10 ** (uniform(-18, 6, 1) / 20)
     return heard.clamp(-1, 1)
+
+
+def _other_throat(sound: Tensor, higher: float) -> Tensor:
+    """A sound (L,) with all its frequencies times ``higher``, at the pace it had."""
+    squeezed = F.interpolate(sound[None, None], scale_factor=1 / higher, mode="linear", recompute_scale_factor=True)[0]
+    window = torch.hann_window(VOCODER_SAMPLES)
+    spectrum = torch.stft(squeezed, VOCODER_SAMPLES, window=window, return_complex=True)
+    advance = torch.linspace(0, torch.pi * VOCODER_SAMPLES // 4, spectrum.shape[1])[:, None]
+    paced = phase_vocoder(spectrum, squeezed.shape[1] / len(sound), advance)
+    return torch.istft(paced, VOCODER_SAMPLES, window=window, length=len(sound))[0]
 
 
 def _coded(sounds: Tensor, coarseness: Tensor) -> Tensor:

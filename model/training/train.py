@@ -27,7 +27,7 @@ from model.training.prepare import PreparedClip, load_prepared, prepare
 from model.weights import load_weights, save_weights, seal
 
 FRAMES_PER_STEP = 560
-LENGTHS = (20, 28, 44)
+LENGTHS = (20, 28, 44, 60)
 """Stretches of this many frames, by turns. Long ones have more distant negatives, short ones more clips."""
 
 SOFT_TARGET = (0.1, 0.8, 0.1)
