@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchaudio.functional import phase_vocoder
+from torchaudio.transforms import TimeStretch
 
 from model.audio import SpeechActivity
 from model.detector import VIDEO_SIZE
@@ -172,10 +172,10 @@ def augment_mouths(mouths: Tensor, frames: int, rng: torch.Generator) -> Tensor:
         return F.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=True)
 
     turn, scale, widen = uniform(-0.17, 0.17), uniform(0.85, 1.15), uniform(0.9, 1.1)
-    mirror = torch.where(coin(0.5), -1.0, 1.0)
+    across = torch.where(coin(0.5), -1.0, 1.0) * widen
     shift = every_frame(uniform(-0.12, 0.12, 2)) + 0.012 * torch.randn(len(mouths), 2, generator=rng)
     cos, sin = scale * turn.cos(), scale * turn.sin()
-    turned = torch.stack([torch.stack([cos * mirror * widen, -sin], 1), torch.stack([sin * mirror * widen, cos], 1)], 1)
+    turned = torch.stack([torch.stack([cos * across, -sin], 1), torch.stack([sin * across, cos], 1)], 1)
     grid = F.affine_grid(torch.cat([every_frame(turned), shift[:, :, None]], 2), list(mouths.shape), False)
     bend = BENT * smooth(4, 2).permute(0, 2, 3, 1) * coin(0.6)[:, None, None, None]
     mouths = F.grid_sample(mouths, grid + every_frame(bend), padding_mode="border", align_corners=False)
@@ -232,7 +232,7 @@ def augment_sounds(sounds: Tensor, rng: torch.Generator) -> Tensor:
         return (uniform(0, 1, 1) < chance).float()
 
     sounds = sounds.clone()
-    for index in (uniform(0, 1) < THROAT_CHANCE).nonzero().flatten().tolist():
+    for index in coin(THROAT_CHANCE)[:, 0].nonzero().flatten().tolist():
         sounds[index] = _other_throat(sounds[index], 1 + OTHER_THROAT * float(2 * torch.rand((), generator=rng) - 1))
     level = sounds.square().mean(1, keepdim=True).sqrt() + 1e-4
     voices = sounds.roll(1, 0) / level.roll(1, 0)
@@ -261,8 +261,8 @@ def _other_throat(sound: Tensor, higher: float) -> Tensor:
     squeezed = F.interpolate(sound[None, None], scale_factor=1 / higher, mode="linear", recompute_scale_factor=True)[0]
     window = torch.hann_window(VOCODER_SAMPLES)
     spectrum = torch.stft(squeezed, VOCODER_SAMPLES, window=window, return_complex=True)
-    advance = torch.linspace(0, torch.pi * VOCODER_SAMPLES // 4, spectrum.shape[1])[:, None]
-    paced = phase_vocoder(spectrum, squeezed.shape[1] / len(sound), advance)
+    at_pace = TimeStretch(VOCODER_SAMPLES // 4, spectrum.shape[1])
+    paced = at_pace(spectrum, squeezed.shape[1] / len(sound))
     return torch.istft(paced, VOCODER_SAMPLES, window=window, length=len(sound))[0]
 
 
