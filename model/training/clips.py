@@ -22,9 +22,6 @@ TRAIN_ONLY = frozenset({"arabic_news"})
 NEVER_TRAIN = frozenset({"tcd_timit", "voxceleb2", "multivsr"})
 """Corpora kept out of training whole, to measure on material of a kind never seen; half is for testing."""
 
-FOLDS = 3
-"""Parts of the people of training and validation; of each some networks know nothing: see `fold_of`."""
-
 STUDIO = frozenset({"grid", "syllables", "tcd_timit"})
 """Corpora that are not in the wild."""
 
@@ -80,11 +77,6 @@ def split_clips(clips: Iterable[Clip]) -> dict[Split, list[Clip]]:
 def family_of(clip: Clip) -> str:
     """Which of `FAMILIES` made a generated clip; a method in none of them is its own."""
     return next((name for name, methods in FAMILIES.items() if clip.corpus in methods), clip.corpus)
-
-
-def fold_of(clip: Clip) -> int:
-    """Which of `FOLDS` an identity is in, the same every time."""
-    return hashlib.sha256(f"fold/{clip.corpus}/{clip.identity}".encode()).digest()[0] % FOLDS
 
 
 def _sides(corpus: str, identities: set[str]) -> dict[str, Split]:

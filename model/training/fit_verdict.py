@@ -1,13 +1,10 @@
 """Fit the few numbers of the verdict rule, on people that the detectors were not trained on.
 
-Real: clips of the validation identities, and how those look and move that the detectors were trained on: to networks
-that each know nobody of a third of the people (``train_temporal --without``), for a network finds the people that it
-learnt from, or was chosen on, less unusual than anybody else. Fake: generated clips, none of which any detector was
-trained on; the real mouths with other voices, of the same person and of others; and real clips with 2 s of a
-generated one. Real and generated clips count as they are and, but for those of training people, as uploading leaves
-them (`model.training.uploads`). Within each kind every identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the
-rule that is served, and for every family of generators one that was fitted without it.
-Run: ``python -m model.training.fit_verdict --data DIR``.
+Real: clips of the validation identities. Fake: generated clips, none of which any detector was trained on; the real
+mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
+generated clips count as they are and as uploading leaves them (`model.training.uploads`). Within each kind every
+identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators
+one that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
 """
 
 import argparse
@@ -15,7 +12,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +19,10 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 from scipy.stats import norm
 
-from model.detector import MAX_OFFSET, LipSyncDetector
-from model.engine import WEIGHTS, Detector, Networks, load_detector, rule_name
-from model.temporal import TemporalDetector
-from model.training.clips import FAMILIES, FOLDS, Clip, family_of, fold_of, list_clips, split_clips
+from model.detector import MAX_OFFSET
+from model.engine import WEIGHTS, Detector, load_detector, rule_name
+from model.training.clips import FAMILIES, family_of, list_clips, split_clips
 from model.training.prepare import prepare
-from model.training.train_temporal import few_of_each_corpus, teaches, without_name
 from model.training.trials import (
     SEGMENT,
     WINDOW_S,
@@ -52,7 +46,7 @@ from model.verdict import (
     evidence_s,
     save_rule,
 )  # fmt: skip
-from model.weights import load_weights, seal
+from model.weights import seal
 from model.windows import WindowEvidence
 
 MAX_FALSE_ACCUSATIONS = 0.01
@@ -62,7 +56,10 @@ None that it is fitted on may: an empirical quantile of a few dozen people says 
 false accusation costs more than a miss.
 """
 
-LOWEST_FAKE_ABOVE, REAL_BELOW = 0.8, 0.5
+LOWEST_FAKE_ABOVE, REAL_BELOW = 0.94, 0.5
+"""The former because real people reach 0.932 by their looks and motion alone, judged by networks that were not chosen
+on them either, as the served one was on those that the rule is fitted on: see ``EXPERIMENTS.md``.
+"""
 
 MIN_BETWEEN = 0.5
 """Share of the variance of real parts that is between them, at least; the rest is flutter."""
@@ -104,18 +101,12 @@ def fit(
     real: Sequence[EmbeddedClip],
     generated: Sequence[EmbeddedClip],
     uploads: Sequence[EmbeddedClip] = (),
-    acquaintances: Sequence[EmbeddedClip] = (),
 ) -> VerdictRule:
-    """Fit all numbers of the rule.
-
-    ``uploads``: of both, written anew. ``acquaintances``: real clips of people that the sync detector knows, so that
-    only their looks and motion count.
-    """
+    """Fit all numbers of the rule. ``uploads``: of both, written anew."""
     voices = [*swaps(real, same_identity=True), *swaps(real, same_identity=False)]
     real_uploads, generated_uploads = ([c for c in uploads if c.clip.fake == fake] for fake in (False, True))
-    strangers = _parts_and_wholes(detector, [*real, *real_uploads])
     kinds = {
-        "real": strangers + _with_sync_of(strangers, _parts_and_wholes(detector, acquaintances)),
+        "real": _parts_and_wholes(detector, [*real, *real_uploads]),
         "generated": _parts_and_wholes(detector, [*generated, *generated_uploads]),
         "swapped": judged(detector, voices),
         "partial": judged(detector, partial_fakes(real, generated), whole=True),
@@ -132,7 +123,7 @@ def fit(
         of_real=tuple(of_real_video.round(3).tolist()),
         spread=tuple(spread.round(3).tolist()),
         flutter=tuple(flutter.round(3).tolist()),
-        sharpness=_sharpness(strangers),
+        sharpness=_sharpness(true),
         real_below=REAL_BELOW,
     )
     sides = ((0, 0.5, true), (1, 0.35, made), (1, 0.15, swapped))
@@ -168,21 +159,6 @@ def _fake_above(log_odds: np.ndarray) -> float:
     """Threshold that no real part that may be accused, and few were their log-odds normal, are above."""
     tail = norm.isf(MAX_FALSE_ACCUSATIONS, log_odds.mean(), log_odds.std())
     return float(np.ceil(1000 * max(LOWEST_FAKE_ABOVE, expit(max(tail, log_odds.max())))) / 1000)
-
-
-def _with_sync_of(lenders: Sequence[Judged], borrowers: Sequence[Judged]) -> list[Judged]:
-    """``borrowers`` with the sync evidence of ``lenders``, a window with that of another, each drawn by person."""
-    rng = np.random.default_rng(0)
-    people = sorted({lender.identity for lender in lenders})
-    parts = {who: [lender.windows for lender in lenders if lender.identity == who] for who in people}
-    lent = []
-    for borrower in borrowers:
-        of_one = parts[people[rng.integers(len(people))]]
-        windows = zip(borrower.windows, cycle(of_one[rng.integers(len(of_one))]))
-        lent.append(replace(borrower, windows=[
-            replace(own, curve=its.curve, offset=its.offset, track_offset=its.track_offset) for own, its in windows
-        ]))  # fmt: skip
-    return lent
 
 
 def _parts_and_wholes(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:
@@ -271,51 +247,22 @@ def _sharpness(true: Sequence[Judged]) -> float:
     return round(float(np.exp(minimize_scalar(loss, bounds=(-3, 4), method="bounded").x)), 4)
 
 
-def strangers_by_fold(known: Detector, run: Path) -> dict[int, Detector]:
-    """``known``, but with networks of looks that know nobody of a fold, for every fold that one was trained for."""
-    found = {}
-    for fold in range(FOLDS):
-        if (run / without_name(fold)).exists():
-            network, temporal = LipSyncDetector(), TemporalDetector()
-            load_weights(network, WEIGHTS / "lipsync.safetensors")
-            load_weights(temporal, run / without_name(fold))
-            networks = Networks(network, temporal, known.info.device)
-            found[fold] = Detector(known.info, known.rule, networks.scale, networks)
-    return found
-
-
-def main() -> None:
-    """Fit and write all rules."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Fit the verdict rule.")
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
-    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where `train_temporal --without` wrote")
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
     sides = split_clips(list_clips(arguments.data))
     known = load_detector(fitted=False)
-    by_fold = strangers_by_fold(known, arguments.run)
-    print(f"folds of training people whose looks count: {[*by_fold] or 'none, no network in ' + str(arguments.run)}")
-
-    def embedded(clips: Iterable[Clip]) -> list[EmbeddedClip]:
-        judges = [(clip, by_fold.get(fold_of(clip), known) if teaches(clip) else known) for clip in clips]
-        return [one for clip, judge in judges for one in load_embedded(judge, [clip], arguments.cache)]
-
-    real = embedded(clip for clip in sides["val"] if not clip.fake)
-    acquaintances = embedded(
-        few_of_each_corpus(clip for clip in sides["train"] if teaches(clip) and fold_of(clip) in by_fold)
-    )
-    generated = embedded(clip for clip in sides["train"] + sides["val"] if clip.fake)
+    real = load_embedded(known, [c for c in sides["val"] if not c.fake], arguments.cache)
+    generated = load_embedded(known, [c for c in sides["train"] + sides["val"] if c.fake], arguments.cache)
     clips = [one.clip for one in [*real, *generated]]
     prepare_uploads(arguments.data, arguments.cache, clips, workers=2)
-    uploads = embedded(upload for clip in clips for upload, _ in uploads_of(clip))
+    uploads = load_embedded(known, [upload for clip in clips for upload, _ in uploads_of(clip)], arguments.cache)
     for left_out in (None, *FAMILIES):
         kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
-        rule = fit(known, real, kept, anew, acquaintances)
+        rule = fit(known, real, kept, anew)
         save_rule(rule, WEIGHTS / rule_name(left_out))
         print(json.dumps({"left out": left_out} | asdict(rule)))
     seal(WEIGHTS)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from model.training.clips import FOLDS, list_clips
+from model.training.clips import list_clips
 
 
 def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
@@ -24,11 +24,8 @@ def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
     _step("train", *kept, "--detector", "seed", "--minutes", 45)
     _step("generator", *kept, "--minutes", 12)
     _step("autoencoder", *kept)
-    looks = *kept, "--generator", run / "generator.safetensors"
-    _step("train_temporal", *looks)
-    for fold in range(FOLDS):
-        _step("train_temporal", *looks, "--without", fold)
-    _step("fit_verdict", *kept)
+    _step("train_temporal", *kept, "--generator", run / "generator.safetensors")
+    _step("fit_verdict", *common)
     _step("reference", "--data", data)
 
 

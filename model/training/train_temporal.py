@@ -3,9 +3,7 @@
 Half of what it sees are real mouths; half the same mouths rendered anew (`pseudo_fakes`), some by the generator or an
 autoencoder that were trained here. Both of a pair are degraded alike. No generated video is trained on: what
 generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``).
-With ``--without K`` a network learns from all people of training and validation but a third, for
-`model.training.fit_verdict` to ask how people look to a network that doesn't know them.
-Run: ``python -m model.training.train_temporal --data DIR --generator FILE [--minutes N] [--without K]``.
+Run: ``python -m model.training.train_temporal --data DIR --generator FILE [--minutes N]``.
 """
 
 import argparse
@@ -27,7 +25,7 @@ from model.detector import LipSyncDetector
 from model.engine import WEIGHTS
 from model.temporal import FRAMES, TemporalDetector
 from model.training.autoencoder import KINDS, MouthAutoencoder, coded_mouths, load_autoencoder
-from model.training.clips import FOLDS, NEVER_TRAIN, Clip, fold_of, list_clips, split_clips
+from model.training.clips import Clip, list_clips, split_clips
 from model.training.generator import MouthGenerator, load_generator, rerender_mouths, voice_of
 from model.training.prepare import PreparedClip, load_prepared, prepare
 from model.training.pseudo_fakes import Mouths, Take, degrade, pseudo_fake
@@ -222,16 +220,6 @@ def few_of_each_corpus(clips: Iterable[Clip]) -> list[Clip]:
     ]  # fmt: skip
 
 
-def teaches(clip: Clip) -> bool:
-    """Whether looks can be learnt from a clip."""
-    return not clip.fake and clip.corpus not in TOO_COARSE | NEVER_TRAIN
-
-
-def without_name(fold: int) -> str:
-    """The file of a network that knows nobody of a fold."""
-    return f"temporal_without_{fold}.safetensors"
-
-
 def main() -> None:
     """Train for a while and write the weights."""
     parser = argparse.ArgumentParser(description="Train the detector of rendered mouths; run again to resume.")
@@ -240,7 +228,6 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
     parser.add_argument("--minutes", type=float, default=13.0, help="wall time in all")
     parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
-    parser.add_argument("--without", type=int, choices=range(FOLDS), help="a fold of people; weights go into --run")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
@@ -249,18 +236,14 @@ def main() -> None:
     load_weights(listener, WEIGHTS / "lipsync.safetensors")
     autoencoders = [load_autoencoder(kind, arguments.run) for kind in KINDS]
     render = Renderer(load_generator(arguments.generator), autoencoders, listener, seed=0)
-    fold, people = arguments.without, sides["train"] + sides["val"]
-    among = sides["train"] if fold is None else [c for c in people if fold_of(c) != fold]
-    taught = {clip for clip in among if teaches(clip)}
-    real = [render(one) for clip in few_of_each_corpus(taught) for one in load_prepared([clip], arguments.cache)]
-    known = [clip for clip in people if clip not in taught and clip.corpus not in TOO_COARSE]
+    chosen = few_of_each_corpus(clip for clip in sides["train"] if not clip.fake and clip.corpus not in TOO_COARSE)
+    real = [render(one) for clip in chosen for one in load_prepared([clip], arguments.cache)]
+    known = [c for c in sides["val"] if not c.fake] + [c for c in sides["train"] + sides["val"] if c.fake]
     training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    name = "temporal.safetensors" if fold is None else without_name(fold)
-    batches, checkpoint = Batches(real, training.step), (arguments.run / name).with_suffix(".pt")
+    batches, checkpoint = Batches(real, training.step), arguments.run / "temporal.pt"
     train(training, batches, arguments.minutes, checkpoint, by_method(known, arguments.cache))
-    save_weights(training.averaged.module, (arguments.out if fold is None else arguments.run) / name)
-    if fold is None:
-        seal(arguments.out)
+    save_weights(training.averaged.module, arguments.out / "temporal.safetensors")
+    seal(arguments.out)
 
 
 if __name__ == "__main__":
