@@ -1,0 +1,89 @@
+"""The rule that is fitted: what is usual is learnt from people, and from nothing that is generated."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from model.engine import Detector
+from model.training.clips import Clip
+from model.training.fit_verdict import LOWEST_FAKE_ABOVE, fit
+from model.training.trials import EmbeddedClip, windows_with_evidence
+from model.verdict import VerdictRule
+
+FRAMES = 130
+SCALE = 12.0
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    """As much of one as comparing embeddings needs."""
+    part = SimpleNamespace(scale=SCALE)
+    part.offset_similarity = lambda video, audio: Detector.offset_similarity(part, video, audio)
+    return part
+
+
+def talking(who: str, rendered: float, *, fake: bool = False, likeness: float = 0.8, number: int = 0) -> EmbeddedClip:
+    """Somebody whose mouth and voice are as alike as said, and whose mouth looks as rendered."""
+    method = "Loopy" if fake else "lrs3"
+    clip = Clip(f"{'fake' if fake else 'real'}/{method}/{who}/{number}.mp4", fake, method, who)
+    rng = np.random.default_rng([number, *who.encode()])
+
+    def directions() -> np.ndarray:
+        drawn = rng.normal(size=(FRAMES, 256)).astype(np.float32)
+        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+    sound = directions()
+    mouth = likeness * sound + (1 - likeness**2) ** 0.5 * directions()
+    look = rendered + rng.normal(0, 0.3, FRAMES).astype(np.float32)
+    smooth = rng.normal(-0.5, 0.1, (FRAMES, 2)).astype(np.float32)
+    always = np.ones(FRAMES, bool)
+    opening = rng.uniform(0, 0.2, FRAMES).astype(np.float32)
+    return EmbeddedClip(clip, mouth, sound, np.ones(FRAMES, np.float32), always, opening, look, smooth)
+
+
+@pytest.fixture(scope="module")
+def people() -> list[EmbeddedClip]:
+    """Two clips each of ten."""
+    looks = np.random.default_rng(0).normal(-2, 0.4, 10)
+    return [talking(f"p{k}", look, number=n) for k, look in enumerate(looks) for n in range(2)]
+
+
+@pytest.fixture(scope="module")
+def generated() -> list[EmbeddedClip]:
+    looks = np.random.default_rng(1).normal(1, 0.5, 8)
+    return [talking(f"f{k}", look, fake=True) for k, look in enumerate(looks)]
+
+
+@pytest.fixture(scope="module")
+def rule(detector, people, generated) -> VerdictRule:
+    return fit(detector, people, generated)
+
+
+def probability(detector: Detector, rule: VerdictRule, clip: EmbeddedClip) -> float:
+    return rule.fake_probability(windows_with_evidence(detector, clip))
+
+
+def test_real_people_are_never_called_fake_and_rendered_ones_and_other_voices_are_suspicious(
+    detector, rule, people, generated
+):
+    of_people = [probability(detector, rule, one) for one in people]
+    assert max(of_people) <= rule.fake_above and np.median(of_people) < 0.3
+    assert min(probability(detector, rule, one) for one in generated) > 0.8
+    other_voice = people[0].with_sound_of(people[4])
+    assert probability(detector, rule, other_voice) > 0.8 > 0.5 > probability(detector, rule, people[0])
+
+
+def test_who_looks_rendered_by_nature_makes_it_usual(detector, rule, people, generated):
+    looks = np.random.default_rng(2).normal(-1, 0.9, 20)
+    wiser = fit(detector, [*people, *(talking(f"s{k}", look) for k, look in enumerate(looks))], generated)
+    assert wiser.of_real[3] > rule.of_real[3] and wiser.spread[3] > rule.spread[3]
+    rendered = talking("x", -0.8)
+    assert probability(detector, wiser, rendered) < 0.5 < probability(detector, rule, rendered)
+
+
+def test_no_generator_has_a_say_in_how_unusual_a_video_is(detector, rule, people, generated):
+    others = [talking(f"g{k}", 4.0, fake=True, likeness=0.2) for k in range(8)]
+    fitted = fit(detector, people, others)
+    assert (fitted.of_real, fitted.spread, fitted.flutter) == (rule.of_real, rule.spread, rule.flutter)
+    assert fitted.fake_above >= LOWEST_FAKE_ABOVE <= rule.fake_above
