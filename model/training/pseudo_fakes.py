@@ -26,12 +26,6 @@ ROWS, COLUMNS = np.mgrid[:CROP_SIZE, :CROP_SIZE].astype(np.float32)
 COARSE = 24
 """Pixels to a side at which pictures are compared to choose those to paint from."""
 
-WIDENED, BENT_PX, SHADED = (0.88, 1.12), 3.5, 0.25
-"""How much narrower or wider a face is made, how far its shape is bent, and how its light varies across it.
-
-The last two are standard deviations, that of light of a logarithm.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Take:
@@ -185,16 +179,18 @@ def mask(rng: np.random.Generator) -> np.ndarray:
 
 
 def degrade(mouths: Mouths, rng: np.random.Generator) -> Mouths:
-    """What faces, light, cameras, trackers and uploading do, to real and fake alike; a difference is left."""
+    """What cameras, trackers and uploading do, to real and fake alike; not so much that it leaves no difference."""
     mouths = mouths[:, :, ::-1] if rng.random() < 0.5 else mouths
-    mouths = _another_face(mouths, rng)
+    mouths = _tracked_elsewhere(mouths, rng)
     if rng.random() < 0.45:
         mouths = resized(mouths, rng.uniform(0.45, 1.0), rng)
     if rng.random() < 0.15:
         mouths = blurred(mouths, rng.uniform(0.4, 1.0))
     if rng.random() < 0.2:
         mouths = sharpened(mouths, rng.uniform(0.3, 1.2), 1.2)
-    mouths = _in_another_light(mouths, rng)
+    if rng.random() < 0.6:
+        light, contrast = rng.normal(0, 12), rng.uniform(0.6, 1.35)
+        mouths = _as_pixels((mouths.astype(np.float32) - 128) * contrast + 128 + light)
     if rng.random() < 0.2:
         mouths = _as_pixels(mouths + rng.normal(0, rng.uniform(0.5, 5), mouths.shape))
     mouths = _at_another_rate(mouths, rng)
@@ -286,36 +282,15 @@ def _treated(mouths: Mouths, rng: np.random.Generator) -> Mouths:
     return smoothed_over_time(mouths, rng) if rng.random() < 0.25 else mouths
 
 
-def _another_face(mouths: Mouths, rng: np.random.Generator) -> Mouths:
-    """Turned, scaled, widened, bent and shifted alike, with a fine tremble as of a tracker."""
+def _tracked_elsewhere(mouths: Mouths, rng: np.random.Generator) -> Mouths:
+    """Turned, scaled and shifted alike, with a fine tremble as of a tracker."""
     matrix = cv2.getRotationMatrix2D((MIDDLE, MIDDLE), rng.normal(0, 2), rng.uniform(0.85, 1.2))
     matrix[:, 2] += rng.normal(0, 3, 2)
-    back = cv2.invertAffineTransform(matrix).astype(np.float32)
-    bend = BENT_PX * _smooth_maps(4, 2, rng) * (rng.random() < 0.7)
-    x, y = MIDDLE + (COLUMNS - MIDDLE) * np.float32(rng.uniform(*WIDENED)) + bend[0], ROWS + bend[1]
-    x, y = back[:, 0, None, None] * x + back[:, 1, None, None] * y + back[:, 2, None, None]
-    tremble = gaussian_filter1d(rng.normal(0, 1, (len(mouths), 2)), 1.0, axis=0).astype(np.float32)
+    tremble = gaussian_filter1d(rng.normal(0, 1, (len(mouths), 2)), 1.0, axis=0)
     tremble *= rng.uniform(0, 0.8) * (rng.random() < 0.6)
-    how = _interpolation(rng)
-    return np.stack([_at(picture, x + right, y + down, how) for picture, (right, down) in zip(mouths, tremble)])
-
-
-def _in_another_light(mouths: Mouths, rng: np.random.Generator) -> Mouths:
-    """Now and then: brighter, of more contrast, unevenly lit, or of another gamma, alike in all pictures."""
-    if rng.random() < 0.6:
-        light, contrast = rng.normal(0, 12), rng.uniform(0.6, 1.35)
-        mouths = _as_pixels((mouths.astype(np.float32) - 128) * contrast + 128 + light)
-    if rng.random() < 0.5:
-        mouths = _as_pixels(mouths * np.exp(SHADED * _smooth_maps(3, 1, rng)))
-    if rng.random() < 0.5:
-        mouths = _as_pixels((np.arange(256) / 255) ** rng.uniform(0.65, 1.5) * 255)[mouths]
-    return mouths
-
-
-def _smooth_maps(points: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 96, 96) float32: random numbers at a grid of ``points`` to a side, and smoothly between them."""
-    grids = rng.normal(0, 1, (count, points, points)).astype(np.float32)
-    return np.stack([cv2.resize(grid, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_CUBIC) for grid in grids])
+    shifted = np.repeat(matrix[None], len(mouths), 0)
+    shifted[:, :, 2] += tremble
+    return np.stack([_warped(picture, one) for picture, one in zip(mouths, shifted)])
 
 
 def _at_another_rate(mouths: Mouths, rng: np.random.Generator) -> Mouths:
@@ -371,11 +346,7 @@ def _flow(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _moved(picture: np.ndarray, flow: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-    return _at(picture, COLUMNS + flow[..., 0], ROWS + flow[..., 1], how)
-
-
-def _at(picture: np.ndarray, x: np.ndarray, y: np.ndarray, how: int) -> np.ndarray:
-    """The pixels of ``picture`` that are at columns ``x`` and rows ``y``."""
+    x, y = COLUMNS + flow[..., 0], ROWS + flow[..., 1]
     return cv2.remap(np.ascontiguousarray(picture), x, y, how, borderMode=cv2.BORDER_REPLICATE)
 
 
