@@ -35,7 +35,7 @@ $(INSTALLED): requirements.txt requirements-test.txt pyproject.toml scripts/repa
 	@touch $(INSTALLED)
 
 serve: $(INSTALLED)  ## start the service on HOST:PORT
-	HOST=$(HOST) PORT=$(PORT) $(BIN)/python -m app
+	HOST=$(HOST) PORT=$(PORT) exec $(BIN)/python -m app
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest
