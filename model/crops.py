@@ -166,6 +166,11 @@ def cut_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     )  # fmt: skip
 
 
+def as_grey(crops: np.ndarray) -> np.ndarray:
+    """(..., 96, 96) uint8: a crop or several, (..., 96, 96, 3) uint8 RGB, as the detector sees them."""
+    return cv2.cvtColor(crops.reshape(-1, *crops.shape[-2:]), cv2.COLOR_RGB2GRAY).reshape(crops.shape[:-1])
+
+
 def _to_frame(geometry: np.ndarray) -> np.ndarray:
     """(2, 3): from pixels of the crop to pixels of the frame."""
     right = CROP_WIDTH * geometry[2:] / CROP_SIZE
@@ -182,8 +187,7 @@ def _shrunk_around(rgb: np.ndarray, geometry: np.ndarray, factor: int) -> tuple[
     right, bottom = (
         int(np.clip(c + reach, low + factor, limit)) for c, low, limit in zip(centre, (left, top), (breadth, height))
     )
-    part = rgb[top:bottom, left:right]
-    size = (max(1, part.shape[1] // factor), max(1, part.shape[0] // factor))
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    ratio = np.array([size[0] / part.shape[1], size[1] / part.shape[0]])
-    return small, np.concatenate([(centre - (left, top) + 0.5) * ratio - 0.5, geometry[2:] * ratio.mean()])
+    across, down = (right - left) // factor, (bottom - top) // factor
+    part = rgb[top : top + down * factor, left : left + across * factor]
+    small = cv2.resize(part, (across, down), interpolation=cv2.INTER_AREA)
+    return small, np.concatenate([(centre - (left, top) + 0.5) / factor - 0.5, geometry[2:] / factor])

@@ -50,7 +50,7 @@ class LipSyncDetector(nn.Module):
 
     @torch.jit.export
     def encode_video(self, mouth_frames: Tensor) -> Tensor:
-        """(B, T, 3, H, W) float in [0, 1] to (B, T, 256) of length 0 to 2."""
+        """(B, T, 3, H, W) or grey, (B, T, 1, H, W), float in [0, 1] to (B, T, 256) of length 0 to 2."""
         return self.video(mouth_frames)
 
     @torch.jit.export
@@ -108,7 +108,8 @@ class VideoStream(nn.Module):
 
     def forward(self, mouth_frames: Tensor) -> Tensor:
         batch, frames = mouth_frames.shape[:2]
-        grey = (mouth_frames.flatten(0, 1) * self.grey).sum(1, keepdim=True)
+        pictures = mouth_frames.flatten(0, 1)
+        grey = pictures if pictures.shape[1] == 1 else (pictures * self.grey).sum(1, keepdim=True)
         small = F.interpolate(grey, size=(self.size, self.size), mode="bilinear", antialias=True)
         level, spread = small.mean((2, 3), keepdim=True), small.flatten(2).std(2)[:, :, None, None]
         folded = F.pixel_unshuffle((small - level) / (spread + 0.05), 2).unflatten(0, (batch, frames))

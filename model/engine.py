@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -94,8 +93,8 @@ class RenderingMeter:
         self._logits: list[Future[np.ndarray]] = []
 
     def push(self, crop: np.ndarray) -> None:
-        """Add the next crop, (96, 96, 3) uint8."""
-        self._last.append(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))
+        """Add the next crop, (96, 96) uint8 grey."""
+        self._last.append(crop)
         self._count += 1
         if self._count % FRAMES == 0:
             self._look()
@@ -127,7 +126,7 @@ Run = Callable[[Kind, np.ndarray], np.ndarray]
 class Networks:
     """The networks on one device, compiled. Everything they take and return is batched along the first axis.
 
-    Called with "mouths", (B, T, 96, 96, 3) uint8 of successive frames, and "sound", (B, 640 T) float32 at 16 kHz,
+    Called with "mouths", (B, T, 96, 96) uint8 grey of successive frames, and "sound", (B, 640 T) float32 at 16 kHz,
     they return embeddings (B, T, 256) float32; with "sequences", (B, 24, 96, 96) uint8 grey, logits (B,) float32 of
     how rendered each looks, see `TemporalDetector`.
     """
@@ -153,7 +152,7 @@ class Networks:
     def warm_up(self) -> None:
         """Run everything once, so that the first request does not pay for compilation."""
         for frames in (1, BATCH_FRAMES + 2 * CONTEXT, BATCH_FRAMES + 2 * CONTEXT):
-            self("mouths", np.zeros((1, frames, CROP_SIZE, CROP_SIZE, 3), np.uint8))
+            self("mouths", np.zeros((1, frames, CROP_SIZE, CROP_SIZE), np.uint8))
             self("sound", np.zeros((1, frames * SAMPLES_PER_FRAME), np.float32))
         for _ in range(3):
             self("sequences", np.zeros((1, FRAMES, CROP_SIZE, CROP_SIZE), np.uint8))
@@ -165,7 +164,7 @@ class Networks:
 
     def _embed_mouths(self, crops: Tensor) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            return self._network.encode_video(crops.permute(0, 1, 4, 2, 3).float() / 255)
+            return self._network.encode_video(crops[:, :, None].float() / 255)
 
     def _embed_sound(self, sound: Tensor) -> Tensor:
         return self._network.encode_audio(sound[:, None])
@@ -208,7 +207,7 @@ class Detector:
         self._finders.append(finder)
 
     def mouth_embedder(self) -> Embedder:
-        """For crops, (96, 96, 3) uint8 each, of one face in successive frames."""
+        """For crops, (96, 96) uint8 grey each, of one face in successive frames."""
         return Embedder(lambda crops: self.run("mouths", np.stack(crops)[None])[0], self._aside)
 
     def sound_embedder(self) -> Embedder:
@@ -216,7 +215,7 @@ class Detector:
         return Embedder(lambda pieces: self.run("sound", np.concatenate(pieces)[None])[0], self._aside)
 
     def rendering_meter(self) -> RenderingMeter:
-        """For crops, (96, 96, 3) uint8 each, of one face in successive frames."""
+        """For crops, (96, 96) uint8 grey each, of one face in successive frames."""
         return RenderingMeter(lambda sequence: self._aside.submit(self.run, "sequences", sequence[None]))
 
     def settle(self) -> None:
@@ -237,12 +236,12 @@ class Detector:
 
 
 def halves(device: torch.device) -> bool:
-    """Whether bfloat16 is faster there than float32: on GPUs, and on processors with matrix units for it.
+    """Whether bfloat16 is faster there than float32: on GPUs, and on processors with instructions for it.
 
     Embeddings of mouths then differ from those in float32 by less than 0.01, of a length of up to 2; logits of how
     rendered mouths look by less than 0.02.
     """
-    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def rule_name(left_out: str | None = None) -> str:

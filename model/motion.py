@@ -28,8 +28,8 @@ class MotionMeter:
         self._measured: list[tuple[float, float]] = []
 
     def push(self, crop: np.ndarray) -> None:
-        """Add the next crop, (96, 96, 3) uint8."""
-        grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        """Add the next crop, (96, 96) uint8 grey."""
+        grey = crop.astype(np.float32)
         fine, coarse = (cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in DETAIL_PX)
         self._before = [*self._before[-2:], (fine - coarse, grey[LIPS])]
         enough = len(self._before) == 3

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.crops import MouthCrop
+from model.crops import MouthCrop, as_grey
 from model.detector import MAX_OFFSET
 from model.engine import Detector
 from model.media import GRID_FPS
@@ -130,9 +130,9 @@ class WatchedFace:
     def _append(self, crop: MouthCrop, visible: bool) -> None:
         if len(self._visible) % PLACE_EVERY == 0:
             self._places.append((_box(*crop.box), _mouth(crop.place)) if visible else None)
-        self._embedder.push(crop.pixels)
-        self._motion.push(crop.pixels)
-        self._rendering.push(crop.pixels)
+        grey = as_grey(crop.pixels)
+        for part in (self._embedder, self._motion, self._rendering):
+            part.push(grey)
         self._visible.append(visible)
         self._opening.append(crop.lip_opening)
 

@@ -24,7 +24,7 @@ PRODUCT = 2048
 COPIED_BYTES = 1 << 26
 
 PIECES: dict[Kind, np.ndarray] = {
-    "mouths": np.zeros((1, BATCH_FRAMES, CROP_SIZE, CROP_SIZE, 3), np.uint8),
+    "mouths": np.zeros((1, BATCH_FRAMES, CROP_SIZE, CROP_SIZE), np.uint8),
     "sound": np.zeros((1, BATCH_FRAMES * SAMPLES_PER_FRAME), np.float32),
     "sequences": np.zeros((1, FRAMES, CROP_SIZE, CROP_SIZE), np.uint8),
 }
@@ -64,7 +64,7 @@ def _operations(kind: Kind, piece: np.ndarray) -> int:
     network, temporal, items = LipSyncDetector().eval(), TemporalDetector().eval(), torch.from_numpy(piece)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         if kind == "mouths":
-            network.encode_video(items.permute(0, 1, 4, 2, 3).float())
+            network.encode_video(items[:, :, None].float())
         elif kind == "sound":
             network.encode_audio(items[:, None])
         else:

@@ -47,9 +47,10 @@ class Peer(litserve.LitAPI):
     def predict(self, batch: Arrays) -> list[float]:
         """One number for each video, of all that the networks say."""
         size, frames = batch["crops"].shape[:2]
-        grey = batch["crops"][:, : frames - frames % FRAMES, ..., 1]
-        rendered = self._run("sequences", grey.reshape(-1, FRAMES, *grey.shape[2:]))
-        video = self._run("mouths", batch["crops"])
+        grey = batch["crops"][..., 1]
+        whole = grey[:, : frames - frames % FRAMES]
+        rendered = self._run("sequences", whole.reshape(-1, FRAMES, *grey.shape[2:]))
+        video = self._run("mouths", grey)
         sound = self._run("sound", batch["audio"].astype(np.float32) / 32768)
         return [float((video[i] * sound[i]).mean() + rendered.reshape(size, -1)[i].mean()) for i in range(size)]
 

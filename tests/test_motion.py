@@ -16,8 +16,7 @@ def crops(speed_px: float, noise: float, frames: int = 25) -> list[np.ndarray]:
     pictures = []
     for t in range(frames):
         moved = cv2.warpAffine(TEXTURE, np.float64([[1, 0, -speed_px * t], [0, 1, 0]]), (128, 128))[16:112, 8:104]
-        grey = np.clip(moved + RNG.normal(0, noise, moved.shape), 0, 255).astype(np.uint8)
-        pictures.append(np.repeat(grey[:, :, None], 3, 2))
+        pictures.append(np.clip(moved + RNG.normal(0, noise, moved.shape), 0, 255).astype(np.uint8))
     return pictures
 
 

@@ -173,7 +173,7 @@ def detector() -> Detector:
 def questions() -> list[tuple[str, np.ndarray]]:
     """Some for each network."""
     rng = np.random.default_rng(0)
-    asked = [("mouths", rng.integers(0, 255, (1, length, 96, 96, 3), np.uint8)) for length in (30, 30, 50, 30)]
+    asked = [("mouths", rng.integers(0, 255, (1, length, 96, 96), np.uint8)) for length in (30, 30, 50, 30)]
     asked += [("sequences", rng.integers(0, 255, (count, 24, 96, 96), np.uint8)) for count in (3, 1)]
     return asked + [("sound", rng.normal(0, 0.1, (1, 640 * length)).astype(np.float32)) for length in (30, 30)]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.crops import as_grey
 from model.detector import LipSyncDetector
 from model.engine import RenderingMeter
 from model.temporal import FRAMES, Changes, TemporalDetector
@@ -34,7 +35,6 @@ from model.training.train_temporal import (
     GreyClip,
     Renderer,
     TakeSampler,
-    as_grey,
     auc_by_method,
     clip_logit,
     few_of_each_corpus,
@@ -105,7 +105,7 @@ def test_every_crop_is_judged_and_the_last_ones_with_some_before_them(frames, mi
 
     meter = RenderingMeter(judge)
     for number in range(frames):
-        meter.push(np.full((96, 96, 3), number, np.uint8))
+        meter.push(np.full((96, 96), number, np.uint8))
     meter.finish()
     assert [int(sequence[0, 0, 0]) for sequence in asked] == middles
     assert all(sequence.shape == (FRAMES, 96, 96) and sequence[-1, 0, 0] <= frames - 1 for sequence in asked)
@@ -118,7 +118,7 @@ def test_every_crop_is_judged_and_the_last_ones_with_some_before_them(frames, mi
 def test_what_is_not_judged_yet_is_not_known_and_not_waited_for():
     meter = RenderingMeter(lambda sequence: Future())
     for _ in range(FRAMES):
-        meter.push(np.zeros((96, 96, 3), np.uint8))
+        meter.push(np.zeros((96, 96), np.uint8))
     assert np.isnan(meter.measured()).all() and len(meter.measured()) == FRAMES
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.detector import MAX_OFFSET, LipSyncDetector
+from model.detector import CONTEXT, MAX_OFFSET, LipSyncDetector
 from model.media import SAMPLES_PER_FRAME
 from model.training.prepare import PreparedClip
 
@@ -81,7 +81,7 @@ def mouths_of(clip: PreparedClip, start: int = 0, end: int | None = None) -> Ten
     return torch.from_numpy(clip.crops[start:end]).permute(0, 3, 1, 2).float() / 255
 
 
-def _pieces(clip: PreparedClip, size: int = 250, margin: int = 12) -> Iterator[tuple[Tensor, int, int]]:
+def _pieces(clip: PreparedClip, size: int = 250, margin: int = CONTEXT) -> Iterator[tuple[Tensor, int, int]]:
     for start in range(0, len(clip.crops), size):
         low = max(0, start - margin)
         yield mouths_of(clip, low, start + size + margin)[None], start - low, size

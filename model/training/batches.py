@@ -12,6 +12,7 @@ from torch import Tensor
 from torchaudio.transforms import TimeStretch
 
 from model.audio import SpeechActivity
+from model.crops import as_grey
 from model.detector import VIDEO_SIZE
 from model.media import GRID_FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from model.training.prepare import PreparedClip
@@ -124,7 +125,7 @@ class Sampler:
 
 def grey_and_small(clip: PreparedClip) -> PreparedClip:
     """The clip as `LipSyncDetector` sees it, crops (T, 64, 64, 1): several times less to augment."""
-    grey = np.stack([cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in clip.crops])
+    grey = as_grey(clip.crops)
     small = F.interpolate(
         torch.from_numpy(grey)[:, None].float(), size=(VIDEO_SIZE, VIDEO_SIZE), mode="bilinear", antialias=True
     )

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from model.crops import as_grey
 from model.detector import LipSyncDetector
 from model.engine import WEIGHTS
 from model.temporal import FRAMES, TemporalDetector
@@ -72,11 +72,6 @@ class GreyClip:
         """First frames of the sequences that mostly show the mouth."""
         shown = np.convolve(self.visible, np.ones(FRAMES), "valid") if len(self.visible) >= FRAMES else np.zeros(0)
         return np.flatnonzero(shown > MIN_VISIBLE * FRAMES)
-
-
-def as_grey(crops: np.ndarray) -> Mouths:
-    """(T, 96, 96) from (T, 96, 96, 3), as the detector sees them."""
-    return np.stack([cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops])
 
 
 class Renderer:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.crops import as_grey
 from model.detector import MAX_OFFSET
 from model.engine import Detector
 from model.media import SAMPLES_PER_FRAME
@@ -85,10 +86,9 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     mouths, sounds = detector.mouth_embedder(), detector.sound_embedder()
     wave = clip.audio.astype(np.float32) / 32768
     motion, rendering = MotionMeter(), detector.rendering_meter()
-    for crop in clip.crops:
-        mouths.push(crop)
-        motion.push(crop)
-        rendering.push(crop)
+    for crop in as_grey(clip.crops):
+        for part in (mouths, motion, rendering):
+            part.push(crop)
     rendering.finish()
     for piece in wave.reshape(-1, SAMPLES_PER_FRAME):
         sounds.push(piece)
