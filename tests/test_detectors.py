@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from silero_vad import load_silero_vad
 from torch import nn
 
-from model.audio import N_MELS, N_MFCC, SpeechActivity, SpeechFeatures
+from model.audio import N_MELS, N_MFCC, SpeechActivity, SpeechFeatures, equal_chunks
 from model.detector import CONTEXT, MAX_OFFSET, LipSyncDetector
 from model.engine import BATCH_FRAMES, Embedder
 from model.media import SAMPLES_PER_FRAME
@@ -46,6 +47,14 @@ def test_scripted_and_eager_agree(kind, mouths, sounds):
             logits = scripted(mouths, sounds)
         assert logits.shape == (2, 2)
         assert (logits - detector(mouths, sounds)).abs().max() < 1e-4
+
+
+def test_colour_is_seen_as_its_luma(mouths):
+    detector = unlike_new(LipSyncDetector())
+    grey = (mouths * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(2, keepdim=True)
+    with torch.inference_mode():
+        assert torch.allclose(detector.encode_video(mouths), detector.encode_video(grey), atol=1e-5)
+        assert not torch.allclose(detector.encode_video(mouths), detector.encode_video(mouths[:, :, :1]), atol=1e-3)
 
 
 def test_seed_detector_equals_its_definition_frame_by_frame(mouths, sounds):
@@ -141,6 +150,16 @@ def test_speech_is_told_from_silence_and_noise():
     pieces = [voice[i : i + 777] for i in range(0, len(voice), 777)]
     assert np.allclose(activity.per_frame(pieces), activity.per_frame([voice]))
     assert len(activity.per_frame([])) == 0
+
+
+def test_speech_is_heard_as_the_package_that_brings_the_network_hears_it():
+    voice = speech(3, 16_000, seed=3).waveform
+    package = load_silero_vad()
+    with torch.inference_mode():
+        each = [float(package(torch.from_numpy(chunk), 16_000)) for chunk in equal_chunks([voice], 512)]
+    frames = (np.arange(len(each) * 512 // 640) + 0.5) * 640
+    expected = np.interp(frames, (np.arange(len(each)) + 0.5) * 512, each)
+    assert np.allclose(SpeechActivity().per_frame([voice]), expected, atol=1e-4)
 
 
 def test_speech_activity_leaves_the_threads_of_the_process_alone():
