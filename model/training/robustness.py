@@ -31,7 +31,7 @@ from model.training.statistics import (
 from model.training.trials import few_of_each
 
 SECONDS = 5.0
-CLIPS_PER_SIDE, CLIPS_PER_IDENTITY = 12, 1
+CLIPS_PER_SIDE, CLIPS_PER_IDENTITY = 30, 1
 SAME_OFFSET_MS = 40
 AUC_LOSS_GOAL, FALSE_ALARM_GOAL = 0.03, 0.03
 RESULT = "robustness.json"
