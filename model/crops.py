@@ -32,7 +32,8 @@ CROP_WIDTH = 1.25
 CHIN_TO_EYES = 0.78
 
 MAX_YAW_DEG = 45.0
-MIN_CROP_PX = 28.0
+MIN_CROP_PX = 44.0
+"""Pixels of the picture that a crop must be wide: less than that is made to look rendered by compression."""
 
 
 @dataclass(frozen=True, slots=True)
