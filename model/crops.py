@@ -33,7 +33,7 @@ CHIN_TO_EYES = 0.78
 
 MAX_YAW_DEG = 45.0
 MIN_CROP_PX = 44.0
-"""Pixels of the picture that a crop must be wide: less than that is made to look rendered by compression."""
+"""Pixels of the picture that a crop must be wide; compression makes smaller mouths look rendered."""
 
 
 @dataclass(frozen=True, slots=True)

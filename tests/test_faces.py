@@ -6,8 +6,10 @@ import pytest
 
 from model.crops import (
     CROP_SIZE,
+    CROP_WIDTH,
     MouthCropper,
     cut_mouth,
+    face_size,
     follow_mouths,
     lip_opening,
     mouth_geometry,
@@ -132,12 +134,12 @@ def test_crops_come_two_frames_late_one_for_each_frame_and_say_what_is_not_visib
     assert [crop.visible for crop in crops] == [True, True, True, False, True, True, True]
 
 
-def test_a_profile_and_a_tiny_face_are_not_visible(closed):
-    face = follow([closed])[0][0]
-    for changed in (
-        Face(face.landmarks, yaw_deg=70.0, roll_deg=0.0),
-        Face(face.landmarks * 0.1, yaw_deg=0.0, roll_deg=0.0),
-    ):
-        cropper = MouthCropper()
-        cropper.push(Frame(0, closed, 1.0), changed)
-        assert [crop.visible for crop in cropper.finish()] == [False]
+@pytest.mark.parametrize(
+    ("yaw_deg", "mouth_px", "visible"), [(0.0, 48.0, True), (0.0, 40.0, False), (70.0, 150.0, False)]
+)
+def test_a_profile_and_a_small_mouth_are_not_visible(closed, yaw_deg, mouth_px, visible):
+    landmarks = follow([closed])[0][0].landmarks
+    landmarks = landmarks * mouth_px / (CROP_WIDTH * face_size(landmarks))
+    cropper = MouthCropper()
+    cropper.push(Frame(0, closed, 1.0), Face(landmarks, yaw_deg, roll_deg=0.0))
+    assert [crop.visible for crop in cropper.finish()] == [visible]
