@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from model import load_detector
+from model.crops import as_grey
 from model.temporal import FRAMES
 from model.training.prepare import prepare_clip
 
@@ -47,7 +48,7 @@ class Peer(litserve.LitAPI):
     def predict(self, batch: Arrays) -> list[float]:
         """One number for each video, of all that the networks say."""
         size, frames = batch["crops"].shape[:2]
-        grey = batch["crops"][..., 1]
+        grey = as_grey(batch["crops"])
         whole = grey[:, : frames - frames % FRAMES]
         rendered = self._run("sequences", whole.reshape(-1, FRAMES, *grey.shape[2:]))
         video = self._run("mouths", grey)
