@@ -41,15 +41,16 @@ class MouthCrop:
     """The mouth in one frame of the grid.
 
     ``pixels``: (96, 96, 3) uint8 RGB. ``visible``: the face was found here, not too far turned or small.
-    ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. In pixels of the
-    upright source picture are ``place``, (4,): centre x and y of the crop, and the vector along its upper edge; and
-    ``box``: left, top, right, bottom of the face.
+    ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. ``quantizer``: of the frame,
+    see `model.media.Frame`. In pixels of the upright source picture are ``place``, (4,): centre x and y of the crop,
+    and the vector along its upper edge; and ``box``: left, top, right, bottom of the face.
     """
 
     index: int
     pixels: np.ndarray
     visible: bool
     lip_opening: float
+    quantizer: float
     place: np.ndarray
     box: np.ndarray
 
@@ -128,6 +129,7 @@ class MouthCropper:
             pixels=cut_mouth(sight.frame.rgb, geometry),
             visible=visible,
             lip_opening=lip_opening(sight.face.landmarks),
+            quantizer=sight.frame.quantizer,
             place=geometry * (1, 1, CROP_WIDTH, CROP_WIDTH) / sight.frame.scale,
             box=sight.face.box / sight.frame.scale,
         )

@@ -24,8 +24,8 @@ from model.verdict import (
     evidence_s,
     frames_to_ms,
     reasons_for,
-    too_smooth,
-    too_smooth_reasons,
+    too_compressed,
+    too_compressed_reasons,
 )  # fmt: skip
 from model.watching import PLACE_EVERY_S, Heard, SeenFace, WatchedFace
 from model.windows import WindowEvidence, slide, spans_of, speech_frames
@@ -157,8 +157,8 @@ class _Judgement:
 
 
 def _judge(windows: Sequence[WindowEvidence], rule: VerdictRule) -> _Judgement:
-    if too_smooth(windows):
-        return _Judgement("inconclusive", None, too_smooth_reasons(rule, windows), rule.sync(windows))
+    if too_compressed(windows):
+        return _Judgement("inconclusive", None, too_compressed_reasons(rule, windows), rule.sync(windows))
     probability = round(rule.fake_probability(windows), 4)
     verdict = rule.verdict(probability, evidence_s(windows))
     return _Judgement(verdict, probability, reasons_for(rule, probability, windows), rule.sync(windows))
@@ -208,7 +208,7 @@ def _window(window: WindowEvidence, detector: Detector) -> Window:
 
 
 def _window_probability(window: WindowEvidence, rule: VerdictRule) -> float | None:
-    return None if too_smooth([window]) else round(rule.window_probability(window), 4)
+    return None if too_compressed([window]) else round(rule.window_probability(window), 4)
 
 
 def _track(
@@ -218,13 +218,14 @@ def _track(
     known = [window for window in windows if window.note is None]
     speech = [window for window in windows if window.speech]
     won = [window for window in speech if speaking.get(window.start) is window]
+    judged = bool(known) and not too_compressed(known)
     return Track(
         track_id=evidence.track_id,
         start_s=round(evidence.first / GRID_FPS, 3),
         end_s=round((evidence.first + len(evidence.similarity)) / GRID_FPS, 3),
         box=face.box,
         speaking_share=round(len(won) / len(speech), 4) if speech else 0.0,
-        fake_probability=round(detector.rule.fake_probability(known), 4) if known and not too_smooth(known) else None,
+        fake_probability=round(detector.rule.fake_probability(known), 4) if judged else None,
         offset_ms=frames_to_ms(evidence.offset) if known else None,
         windows=len(windows),
     )

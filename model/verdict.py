@@ -35,6 +35,9 @@ MAX_SMOOTHNESS = 0.1
 Real and generated video look alike then, and real video looks rendered.
 """
 
+MAX_QUANTIZER = 28.0
+"""See `model.media.Frame`: coded more coarsely, filmed mouths look and move as rendered ones do."""
+
 SUSPICIOUS = {
     "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
     "smooth lips": 1,
@@ -215,14 +218,24 @@ def evidence_s(windows: Sequence[WindowEvidence]) -> float:
     return len(covered) / GRID_FPS
 
 
+def quantizer(windows: Sequence[WindowEvidence]) -> float:
+    """How coarsely these windows are coded, see `model.media.Frame`; 0 where the codec does not tell."""
+    return float(np.mean([window.quantizer for window in windows]))
+
+
 def too_smooth(windows: Sequence[WindowEvidence]) -> bool:
-    """Whether compression left too little in these windows to tell filmed from rendered."""
+    """Whether nothing in these windows moves as a camera's noise does."""
     return float(np.mean([window.smoothness[0] for window in windows])) > MAX_SMOOTHNESS
+
+
+def too_compressed(windows: Sequence[WindowEvidence]) -> bool:
+    """Whether compression left too little in these windows to tell filmed from rendered."""
+    return too_smooth(windows) or quantizer(windows) > MAX_QUANTIZER
 
 
 def can_be_judged(windows: Sequence[WindowEvidence]) -> bool:
     """Whether windows with evidence are enough for a probability."""
-    return evidence_s(windows) >= MIN_EVIDENCE_S and not too_smooth(windows)
+    return evidence_s(windows) >= MIN_EVIDENCE_S and not too_compressed(windows)
 
 
 def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
@@ -273,12 +286,14 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
     return (*found, *offset_reasons(rule.sync(windows)))
 
 
-def too_smooth_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
-    """Why `too_smooth` windows are not judged, and what is known of the offset."""
-    detail = (
-        "The picture holds no trace of a camera, as after heavy compression or a filter; filmed and rendered faces "
-        "look alike then."
-    )
+def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
+    """Why `too_compressed` windows are not judged, and what is known of the offset."""
+    coded = quantizer(windows)
+    if coded > MAX_QUANTIZER:
+        what = f"The picture is coded too coarsely (H.264 QP {coded:.0f} of 51; at most {MAX_QUANTIZER:.0f} is judged)"
+    else:
+        what = "The picture holds no trace of a camera, as after heavy compression or a filter"
+    detail = f"{what}; filmed and rendered faces look alike then."
     return (Reason("too_compressed", detail), *offset_reasons(rule.sync(windows)))
 
 

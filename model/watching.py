@@ -62,6 +62,7 @@ class WatchedFace:
         self._first = 0
         self._visible: list[bool] = []
         self._opening: list[float] = []
+        self._quantizer: list[float] = []
         self._similarity: list[np.ndarray] = []
         self._compared = self._windowed = 0
         self._curve = np.zeros(2 * MAX_OFFSET + 1)
@@ -119,6 +120,7 @@ class WatchedFace:
             speech=self._speech(first, end),
             visible=np.array(self._visible[first:end]),
             lip_opening=np.array(self._opening[first:end]),
+            quantizer=np.array(self._quantizer[first:end]),
             motion=self._motion.measured(first, end),
             rendered=self._rendering.measured(wait=end == len(self._visible))[first:end],
         )
@@ -135,6 +137,7 @@ class WatchedFace:
             part.push(grey)
         self._visible.append(visible)
         self._opening.append(crop.lip_opening)
+        self._quantizer.append(crop.quantizer)
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> Box:

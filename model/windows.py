@@ -27,7 +27,7 @@ class FaceEvidence:
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
     visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not known.
-    ``motion``: (T, 2), see `model.motion`.
+    ``motion``: (T, 2), see `model.motion`. ``quantizer``: (T,), see `model.media.Frame`.
     """
 
     track_id: int
@@ -39,6 +39,7 @@ class FaceEvidence:
     lip_opening: np.ndarray
     rendered: np.ndarray
     motion: np.ndarray
+    quantizer: np.ndarray
 
     @property
     def offset_curve(self) -> np.ndarray:
@@ -58,7 +59,8 @@ class WindowEvidence:
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
     ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and
-    ``smoothness`` (2,) how smoothly the mouth moves (`model.motion`), 0 where that is not known.
+    ``smoothness`` (2,) how smoothly the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
+    mean of how coarsely its pictures are coded (`model.media.Frame`), 0 where the codec does not tell.
     """
 
     track_id: int
@@ -72,6 +74,7 @@ class WindowEvidence:
     track_offset: int
     rendered: float
     smoothness: np.ndarray
+    quantizer: float
 
     @property
     def facts(self) -> np.ndarray:
@@ -149,7 +152,7 @@ def _window(face: FaceEvidence, start: int, end: int, track_offset: int) -> Wind
     return WindowEvidence(
         face.track_id, start, end, speech, _note(face, span, speech), curve, usable,
         int(curve.argmax()) - MAX_OFFSET, track_offset, _mean_known(face.rendered[span]),
-        smoothness(face.motion[span][usable]),
+        smoothness(face.motion[span][usable]), _mean_known(face.quantizer[span]),
     )  # fmt: skip
 
 

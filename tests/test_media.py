@@ -58,6 +58,28 @@ def bang_s(media: MediaFile) -> float:
     return float(np.argmax(np.abs(load_audio(media)) > 0.2)) / SAMPLE_RATE
 
 
+def write_noise(path: Path, codec: str, **options: str) -> None:
+    """Eight pictures of noise that no other picture predicts."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as out:
+        video = out.add_stream(codec, rate=25, options=options)
+        video.width, video.height, video.pix_fmt = 128, 96, "yuv420p"
+        for _ in range(8):
+            picture = rng.integers(0, 256, (96, 128, 3), np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode())
+
+
+def test_how_coarsely_pictures_are_coded_is_known_of_h264_alone(tmp_path):
+    for qp in ("12", "30", "45"):
+        write_noise(tmp_path / "a.mp4", "libx264", qp=qp, preset="ultrafast", bf="0")
+        found = [frame.quantizer for frame in MediaFile(tmp_path / "a.mp4").frames()]
+        assert len(found) == 8 and np.mean(found) == pytest.approx(int(qp), abs=1.5)
+    for name, codec in (("a.avi", "mpeg4"), ("a.webm", "libvpx-vp9")):
+        write_noise(tmp_path / name, codec)
+        assert all(np.isnan(frame.quantizer) for frame in MediaFile(tmp_path / name).frames())
+
+
 @pytest.mark.parametrize("fps", [10, 15, 24, 30000 / 1001, 50, 60, 120])
 def test_any_frame_rate_comes_out_at_25_a_second_and_in_time(tmp_path, fps):
     write_video(tmp_path / "a.mp4", np.arange(round(2 * fps)) / fps)

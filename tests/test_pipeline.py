@@ -11,6 +11,7 @@ import pytest
 from model import Detector, analyze, load_detector
 from model.progress import Progress
 from model.sample import make_sample
+from model.training.reencode import Encoding, reencode
 from model.watching import WatchedFace
 
 
@@ -114,6 +115,17 @@ def test_what_can_not_be_judged_is_inconclusive_with_a_reason(detector: Detector
     with av.open(str(talk)) as video:
         still = next(video.decode(video=0)).to_ndarray(format="rgb24")
     assert codes(rewritten("still.mp4", picture=lambda i, rgb: still)) == {"mouth_still"}
+
+
+def test_what_is_coded_coarsely_is_not_judged_but_its_offset_is_known(detector: Detector, folder):
+    make_sample(folder / "late.mp4", offset_ms=200, seed=2)
+    reencode(folder / "late.mp4", folder / "coarse.mp4", Encoding(crf=36), seconds=6)
+    answer = analyze(folder / "coarse.mp4", detector)
+    assert answer.verdict == "inconclusive" and answer.fake_probability is None
+    assert [reason.code for reason in answer.reasons] == ["too_compressed", "constant_offset"]
+    assert "QP" in answer.reasons[0].detail and answer.sync.offset_ms == pytest.approx(200, abs=80)
+    assert any(window.note is None for window in answer.windows)
+    assert all(window.fake_probability is None for window in answer.windows)
 
 
 def test_a_face_is_let_go_when_its_track_ends(detector: Detector, talk, folder, monkeypatch):

@@ -19,8 +19,8 @@ from model.verdict import (
     save_rule,
     spans_text,
     stretches,
-    too_smooth,
-    too_smooth_reasons,
+    too_compressed,
+    too_compressed_reasons,
 )
 from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
 
@@ -48,6 +48,7 @@ def face(
     moving: bool = True,
     rendered: float | np.ndarray = -3.0,
     smooth: float = -0.5,
+    quantizer: float = 20.0,
 ) -> FaceEvidence:
     """A face whose similarity peaks at ``offsets``, one a frame; None: nowhere."""
     rng = np.random.default_rng(0)
@@ -60,7 +61,8 @@ def face(
     look = np.zeros(len(offsets)) + rendered
     motion = np.full((len(offsets), 2), smooth)
     seen = ones & usable
-    return FaceEvidence(0, 0, similarity, seen & speech, ones & speech, seen, opening, look, motion)
+    coded = np.full(len(offsets), quantizer)
+    return FaceEvidence(0, 0, similarity, seen & speech, ones & speech, seen, opening, look, motion, coded)
 
 
 def wandering(frames: int) -> list[int | None]:
@@ -195,8 +197,16 @@ def test_where_no_face_was_seen_whole_its_look_says_nothing():
 def test_what_compression_left_too_smooth_is_not_judged():
     for smooth, judged in ((0.05, True), (0.2, False)):
         windows = slide(face([5] * 100, smooth=smooth), 1.0, 0.2)
-        assert too_smooth(windows) == (not judged) and can_be_judged(windows) == judged
-    assert [reason.code for reason in too_smooth_reasons(RULE, windows)] == ["too_compressed", "constant_offset"]
+        assert too_compressed(windows) == (not judged) and can_be_judged(windows) == judged
+    assert [reason.code for reason in too_compressed_reasons(RULE, windows)] == ["too_compressed", "constant_offset"]
+
+
+def test_what_is_coded_too_coarsely_is_not_judged():
+    for quantizer, judged in ((27.0, True), (np.nan, True), (34.0, False)):
+        windows = slide(face([5] * 100, quantizer=quantizer), 1.0, 0.2)
+        assert can_be_judged(windows) == judged
+    reason, _ = too_compressed_reasons(RULE, windows)
+    assert reason.code == "too_compressed" and "QP 34" in reason.detail
 
 
 def test_spans_are_joined_and_in_seconds():

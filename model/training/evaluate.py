@@ -1,7 +1,8 @@
 """Measure both detectors and the verdict on people never trained on, and write it down.
 
 Run: ``python -m model.training.evaluate --data DIR``. Prints the figures, writes them with their plots to ``--out``,
-and puts them into the model card. What `model.training.robustness` left in ``--out`` is put in as well.
+and puts them into the model card. What `model.training.robustness` and `model.training.limits` left in ``--out`` is
+put in as well.
 """
 
 import argparse
@@ -16,13 +17,12 @@ from model.detector import LipSyncDetector
 from model.engine import WEIGHTS, Detector, load_detector
 from model.media import MediaFile
 from model.seed_detector import SeedLipSyncDetector
-from model.training import sync_figures, verdict_figures
+from model.training import limits, robustness, sync_figures, verdict_figures
 from model.training.clips import NEVER_TRAIN, STUDIO, Clip, Split, list_clips, split_clips
 from model.training.plots import plot_offsets, plot_reliability, plot_roc, plot_scores
 from model.training.prepare import load_prepared, prepare
 from model.training.probes import probes
 from model.training.report import Report, load_report, refresh_card
-from model.training.robustness import RESULT
 from model.training.scores import Answer, LeftOut, answer, answers, by_identity, fake_probability, left_out_answers
 from model.training.statistics import even_odds
 from model.training.sync_figures import OffsetTrial
@@ -147,7 +147,7 @@ def heights_px(folder: Path, clips: Iterable[Clip]) -> dict[str, int]:
 
 
 def evaluate(data: Path, cache: Path, out: Path, weights: Path) -> Report:
-    """All figures; plots go into ``out``, and what `model.training.robustness` left there is put in."""
+    """All figures; plots go into ``out``, and what other measurements left there is put in."""
     split = split_clips(list_clips(data))
     report = Report()
     accuracy_figures(report, load_both(weights), [clip for clip in split["test"] if not clip.fake], cache)
@@ -158,8 +158,9 @@ def evaluate(data: Path, cache: Path, out: Path, weights: Path) -> Report:
     judged = [one.clip for each in material.left_out for one in (*each.answers, *each.real)]
     verdict_figures.matched_by_size(report, material.left_out, heights_px(data, dict.fromkeys(judged)))
     probes(report, data, split)
-    if (out / RESULT).exists():
-        report.merge(load_report(out / RESULT))
+    for measured_before in (out / robustness.RESULT, out / limits.RESULT):
+        if measured_before.exists():
+            report.merge(load_report(measured_before))
     return report
 
 

@@ -23,14 +23,17 @@ from model.training.clips import Clip, list_clips
 
 T = TypeVar("T")
 
+ARRAYS = "crops", "audio", "visible", "lip_opening", "quantizer"
+"""Of a `PreparedClip`, in the cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedClip:
     """The most visible face of a clip, on the 25 fps grid from the first to the last frame it was followed.
 
     ``crops``: (T, 96, 96, 3) uint8 RGB. ``audio``: (T * 640,) int16 at 16 kHz, beginning with the first
-    crop. ``visible``: (T,) bool. ``lip_opening``: (T,) float32, see `model.crops.MouthCrop`. ``sound_late``:
-    by how many frames the file's sound is known to be late.
+    crop. ``visible``: (T,) bool. ``lip_opening`` and ``quantizer``: (T,) float32, see `model.crops.MouthCrop`.
+    ``sound_late``: by how many frames the file's sound is known to be late.
     """
 
     clip: Clip
@@ -38,6 +41,7 @@ class PreparedClip:
     audio: np.ndarray
     visible: np.ndarray
     lip_opening: np.ndarray
+    quantizer: np.ndarray
     sound_late: int = 0
 
 
@@ -48,7 +52,7 @@ def load_prepared(clips: Iterable[Clip], cache: Path) -> list[PreparedClip]:
 
 def _load(clip: Clip, cache: Path) -> PreparedClip:
     with np.load(_cached(cache, clip)) as arrays:
-        return PreparedClip(clip, *(arrays[name] for name in ("crops", "audio", "visible", "lip_opening")))
+        return PreparedClip(clip, *(arrays[name] for name in ARRAYS))
 
 
 def prepare_clip(source: Path) -> dict[str, np.ndarray]:
@@ -68,12 +72,15 @@ def _on_one_grid(crops: list[MouthCrop], sound: np.ndarray) -> dict[str, np.ndar
     length = crops[-1].index + 1 - first if crops else 0
     pixels = np.zeros((length, CROP_SIZE, CROP_SIZE, 3), np.uint8)
     visible, opening = np.zeros(length, bool), np.zeros(length, np.float32)
+    quantizer = np.full(length, np.nan, np.float32)
     for crop in crops:
         at = crop.index - first
-        pixels[at], visible[at], opening[at] = crop.pixels, crop.visible, crop.lip_opening
+        pixels[at], visible[at] = crop.pixels, crop.visible
+        opening[at], quantizer[at] = crop.lip_opening, crop.quantizer
     heard = min(length, max(0, len(sound) // 640 - first))
     audio = np.clip(sound[first * 640 : (first + heard) * 640] * 32767, -32768, 32767).astype(np.int16)
-    return {"crops": pixels[:heard], "audio": audio, "visible": visible[:heard], "lip_opening": opening[:heard]}
+    of_frames = (array[:heard] for array in (visible, opening, quantizer))
+    return dict(zip(ARRAYS, (pixels[:heard], audio, *of_frames)))
 
 
 def _cached(cache: Path, clip: Clip) -> Path:

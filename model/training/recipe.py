@@ -26,6 +26,7 @@ def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
     _step("autoencoder", *kept)
     _step("train_temporal", *kept, "--generator", run / "generator.safetensors")
     _step("fit_verdict", *common)
+    _step("limits", *kept, "--generator", run / "generator.safetensors")
     _step("reference", "--data", data)
 
 

@@ -96,6 +96,15 @@ class Renderer:
         return GreyClip(clip.clip, *map(as_grey, (crops, generated, coded)), clip.visible[: len(crops)])
 
 
+def render_clips(clips: Iterable[Clip], cache: Path, run: Path, generator: Path) -> list[GreyClip]:
+    """`few_of_each_corpus`, by the ``generator`` and by the autoencoders that are in ``run``."""
+    listener = LipSyncDetector().eval()
+    load_weights(listener, WEIGHTS / "lipsync.safetensors")
+    autoencoders = [load_autoencoder(kind, run) for kind in KINDS]
+    render = Renderer(load_generator(generator), autoencoders, listener, seed=0)
+    return [render(one) for clip in few_of_each_corpus(clips) for one in load_prepared([clip], cache)]
+
+
 class TakeSampler:
     """Draws sequences: corpora by `PEOPLE_POWER`, then a person, a clip, a moment."""
 
@@ -227,12 +236,8 @@ def main() -> None:
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
     sides = split_clips(list_clips(arguments.data))
-    listener = LipSyncDetector().eval()
-    load_weights(listener, WEIGHTS / "lipsync.safetensors")
-    autoencoders = [load_autoencoder(kind, arguments.run) for kind in KINDS]
-    render = Renderer(load_generator(arguments.generator), autoencoders, listener, seed=0)
-    chosen = few_of_each_corpus(clip for clip in sides["train"] if not clip.fake and clip.corpus not in TOO_COARSE)
-    real = [render(one) for clip in chosen for one in load_prepared([clip], arguments.cache)]
+    people = [clip for clip in sides["train"] if not clip.fake and clip.corpus not in TOO_COARSE]
+    real = render_clips(people, arguments.cache, arguments.run, arguments.generator)
     known = [c for c in sides["val"] if not c.fake] + [c for c in sides["train"] + sides["val"] if c.fake]
     training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     batches, checkpoint = Batches(real, training.step), arguments.run / "temporal.pt"

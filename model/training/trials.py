@@ -34,6 +34,7 @@ class EmbeddedClip:
     """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,).
 
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`. ``motion``: (T, 2), see `model.motion`.
+    ``quantizer``: (T,), see `model.media.Frame`.
     """
 
     clip: Clip
@@ -44,6 +45,7 @@ class EmbeddedClip:
     lip_opening: np.ndarray
     rendered: np.ndarray
     motion: np.ndarray
+    quantizer: np.ndarray
 
     def part(self, start: int, end: int) -> "EmbeddedClip":
         """Frames ``start`` to ``end`` - 1."""
@@ -73,7 +75,8 @@ class EmbeddedClip:
         return mouth.with_voice(self.part(max(-frames, 0), max(-frames, 0) + length))
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
-        return self.video, self.audio, self.speech, self.visible, self.lip_opening, self.rendered, self.motion
+        mouth = self.visible, self.lip_opening, self.rendered, self.motion, self.quantizer
+        return self.video, self.audio, self.speech, *mouth
 
 
 def load_embedded(detector: Detector, clips: Iterable[Clip], cache: Path) -> list[EmbeddedClip]:
@@ -97,7 +100,7 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     speech[: len(heard)] = heard
     return EmbeddedClip(
         clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening,
-        rendering.measured(wait=True), motion.measured(),
+        rendering.measured(wait=True), motion.measured(), clip.quantizer,
     )  # fmt: skip
 
 
@@ -122,6 +125,7 @@ def face_evidence(detector: Detector, clip: EmbeddedClip) -> FaceEvidence:
         clip.lip_opening,
         clip.rendered,
         clip.motion,
+        clip.quantizer,
     )
 
 

@@ -1,0 +1,210 @@
+"""What can't be judged, found on people that the network of looks lacks.
+
+How far false accusations go can't be seen on the people that a network was chosen on. So three networks are trained
+like the one that is served, each without a third of all people of training and validation, and every clip is judged by
+the one that lacks its person, by the served rule without regard to its limits; as it is, and written anew in ways that
+cost detail. `model.verdict.MAX_QUANTIZER` and `model.training.fit_verdict.LOWEST_FAKE_ABOVE` rest on the figures.
+Run: ``python -m model.training.limits --data DIR --generator FILE``. Interrupt and resume at will. Writes
+``limits.json`` into ``--out``, where `model.training.evaluate` finds it.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.engine import Detector, load_detector
+from model.temporal import TemporalDetector
+from model.training.clips import NEVER_TRAIN, Clip, list_clips, split_clips
+from model.training.prepare import in_processes, is_prepared, prepare, prepare_into
+from model.training.reencode import reencode_in_turn
+from model.training.report import Report
+from model.training.robustness import CONDITIONS, SECONDS
+from model.training.scores import Answer, by_identity, fake_probability
+from model.training.statistics import Figure, auc_over_identities, mean_over_identities
+from model.training.train_temporal import TOO_COARSE, Batches, new_run, render_clips, train
+from model.training.trials import few_of_each, load_embedded, windows_with_evidence
+from model.verdict import (
+    MAX_QUANTIZER,
+    MIN_ACCUSATION_S,
+    MIN_EVIDENCE_S,
+    VerdictRule,
+    evidence_s,
+    quantizer,
+    too_smooth,
+)  # fmt: skip
+from model.windows import WindowEvidence
+
+RESULT = "limits.json"
+AS_IT_IS = "as it is"
+THIRDS = 3
+MOST_OF_A_PERSON = 2
+COSTS_DETAIL = "written anew", "H.264", "240 lines", "uploaded twice", "alike"
+WAYS = {name: steps for name, steps in CONDITIONS.items() if name.startswith(COSTS_DETAIL)}
+BANDS = (0, 22, 25, 28, 33, 52)
+"""Of QP, see `model.media.Frame`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What would be answered on one clip, written anew in some ``way``, were there no limit of its QP."""
+
+    way: str
+    quantizer: float
+    answer: Answer
+
+
+def third_of(clip: Clip) -> int:
+    """Which network lacks the person, 0 to 2."""
+    return hashlib.sha256(clip.identity.encode()).digest()[0] % THIRDS
+
+
+def train_without(third: int, people: Sequence[Clip], cache: Path, run: Path, generator: Path, minutes: float) -> None:
+    """Train the network that lacks a third of ``people``; its checkpoint stays in ``run``."""
+    torch.set_num_threads(1)
+    real = render_clips([clip for clip in people if third_of(clip) != third], cache, run, generator)
+    training = new_run(torch.device("cpu"))
+    train(training, Batches(real, training.step), minutes, _checkpoint(run, third), {})
+
+
+def load_without(third: int, run: Path) -> TemporalDetector:
+    """The network that `train_without` left. Raises FileNotFoundError."""
+    training = new_run(torch.device("cpu"))
+    training.restore(_checkpoint(run, third))
+    return training.averaged.module.eval()
+
+
+def with_look_of(detector: Detector, network: TemporalDetector) -> Detector:
+    """The same detector, but ``network`` says how rendered mouths look."""
+
+    def run(kind: str, items: np.ndarray) -> np.ndarray:
+        if kind != "sequences":
+            return detector.run(kind, items)
+        with torch.inference_mode():
+            return network(torch.from_numpy(items)).numpy()
+
+    return Detector(detector.info, detector.rule, detector.scale, run)
+
+
+def judge(rule: VerdictRule, clip: Clip, way: str, windows: Sequence[WindowEvidence]) -> Trial | None:
+    """None where there is too little evidence, or the motion is too smooth."""
+    seconds = evidence_s(windows)
+    if seconds < MIN_EVIDENCE_S or too_smooth(windows):
+        return None
+    probability = rule.fake_probability(windows)
+    verdict = rule.verdict(probability, seconds)
+    return Trial(way, quantizer(windows), Answer(clip, seconds, probability, verdict, *rule.suspicion(windows)))
+
+
+def judge_all(detectors: Sequence[Detector], clips: Iterable[Clip], cache: Path) -> list[Trial]:
+    """All ``clips`` in all ways in which they are prepared, each by the detector that lacks its person."""
+    found = []
+    for clip in clips:
+        detector = detectors[third_of(clip)]
+        for way, anew in _anew(clip).items():
+            for embedded in load_embedded(detector, [anew], cache):
+                found.append(judge(detector.rule, clip, way, windows_with_evidence(detector, embedded)))
+    return [one for one in found if one is not None]
+
+
+def tabulate(report: Report, found: Sequence[Trial]) -> None:
+    """By how coarsely clips are coded, and by how they were written."""
+    section = "What is judged: people whom the network of looks lacks, by how coarsely clips are coded"
+    report.note(
+        section,
+        "Clips of training and validation people, as they are and written anew, by three networks of looks that each "
+        "lack a third of the people, and the rule as it is served, without its limit of QP. The sync detector and the "
+        "rule know these people.",
+    )
+    known = [one for one in found if one.quantizer > 0]
+    for low, high in zip(BANDS, BANDS[1:]):
+        _row(report, section, f"QP {low} to {high}", [one for one in known if low <= one.quantizer < high])
+    section = "What is judged: people whom the network of looks lacks, by how clips were written"
+    for way in dict.fromkeys(one.way for one in found):
+        written = [one for one in found if one.way == way]
+        _row(report, section, way, written)
+        judged = [o.answer for o in written if not o.answer.clip.fake and o.quantizer <= MAX_QUANTIZER]
+        report.add(section, way, "real called fake, within the limit", _share_called_fake(judged))
+        report.add(section, way, "highest probability of real within it", _highest(judged))
+
+
+def _row(report: Report, section: str, row: str, found: Sequence[Trial]) -> None:
+    real, made = ([one.answer for one in found if one.answer.clip.fake == fake] for fake in (False, True))
+    report.add(section, row, "real called fake", _share_called_fake(real))
+    report.add(section, row, "generated called fake", _share_called_fake(made))
+    for kind in ("look", "motion"):
+        sides = (by_identity(side, attrgetter(f"by_{kind}")) for side in (made, real))
+        report.add(section, row, f"AUC of {kind} alone", auc_over_identities(*sides))
+
+
+def _share_called_fake(found: Iterable[Answer]) -> Figure:
+    return mean_over_identities(by_identity(found, lambda one: one.verdict == "fake"))
+
+
+def _highest(found: Iterable[Answer]) -> Figure:
+    long = by_identity((one for one in found if one.evidence_s >= MIN_ACCUSATION_S), fake_probability)
+    highest = max((max(of_one) for of_one in long.values()), default=0.0)
+    return Figure(highest, highest, highest, len(long))
+
+
+def _anew(clip: Clip) -> dict[str, Clip]:
+    """By way, as what a clip is prepared."""
+    ways = {way: replace(clip, path=f"limits/{number}/{clip.path}") for number, way in enumerate(WAYS)}
+    return {AS_IT_IS: clip} | ways
+
+
+def _write_anew(data: Path, cache: Path, clip: Clip) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        for way, steps in WAYS.items():
+            anew = _anew(clip)[way]
+            if not is_prepared(cache, anew):
+                prepare_into(cache, reencode_in_turn(data / clip.path, Path(scratch), steps, SECONDS), anew)
+
+
+def _checkpoint(run: Path, third: int) -> Path:
+    return run / f"temporal_without_{third}.pt"
+
+
+def main() -> None:
+    """Train what is not trained yet, judge, and write the figures."""
+    parser = argparse.ArgumentParser(description="Find out what can't be judged; run again to resume.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of clips")
+    parser.add_argument("--cache", type=Path, default=Path("build/cache"))
+    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where checkpoints are kept")
+    parser.add_argument("--minutes", type=float, default=13.0, help="wall time for each network")
+    parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
+    parser.add_argument("--out", type=Path, default=Path("build/evaluation"))
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    prepare(arguments.data, arguments.cache, arguments.workers)
+    sides = split_clips(list_clips(arguments.data))
+    known = [clip for clip in sides["train"] + sides["val"] if clip.corpus not in TOO_COARSE]
+    real, made = ([clip for clip in known if clip.fake == fake] for fake in (False, True))
+    people = [clip for clip in real if clip.corpus not in NEVER_TRAIN]
+    work = partial(
+        train_without, people=people, cache=arguments.cache, run=arguments.run, generator=arguments.generator,
+        minutes=arguments.minutes,
+    )  # fmt: skip
+    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+        pool.map(work, range(THIRDS), chunksize=1)
+    judged = few_of_each(real, MOST_OF_A_PERSON) + few_of_each(made, 1)
+    for _ in in_processes(partial(_write_anew, arguments.data, arguments.cache), judged, arguments.workers, "written"):
+        pass
+    served = load_detector()
+    detectors = [with_look_of(served, load_without(third, arguments.run)) for third in range(THIRDS)]
+    report = Report()
+    tabulate(report, judge_all(detectors, judged, arguments.cache))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    report.save(arguments.out / RESULT)
+
+
+if __name__ == "__main__":
+    main()
