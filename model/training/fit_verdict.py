@@ -2,7 +2,9 @@
 
 Real: clips of the validation identities. Fake: generated clips, none of which any detector was trained on; the real
 mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
-generated clips count as they are and as uploading leaves them (`model.training.uploads`). Within each kind every
+generated clips count as they are and as uploading leaves them (`model.training.uploads`), also where that is coded too
+coarsely to be judged: to a network of looks, people whom it lacks are more unusual than the validation people on whom
+it was chosen, and what compression adds to the spread of the latter makes up for some of that. Within each kind every
 identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators
 one that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
 """
@@ -37,14 +39,15 @@ from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
     CONTENT,
     MIN_ACCUSATION_S,
+    MIN_EVIDENCE_S,
     SUSPICIOUS,
     SYNC,
     UNFITTED,
     Logistic,
     VerdictRule,
-    can_be_judged,
     evidence_s,
     save_rule,
+    too_smooth,
 )  # fmt: skip
 from model.weights import seal
 from model.windows import WindowEvidence
@@ -74,7 +77,7 @@ IN_PART = {"real": 0.5, "partial": 0.5}
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A segment with enough evidence to be judged."""
+    """A segment with enough evidence to learn from."""
 
     identity: str
     path: str
@@ -87,13 +90,16 @@ class Judged:
 
 
 def judged(detector: Detector, clips: Iterable[EmbeddedClip], whole: bool = False) -> list[Judged]:
-    """Segments of ``clips``, or ``whole`` ones, with enough evidence."""
+    """Segments of ``clips``, or ``whole`` ones, with enough evidence that is not too smooth."""
     parts = [
         Judged(clip.clip.identity, clip.clip.path, windows_with_evidence(detector, part))
         for clip in clips
         for part in ([clip] if whole else segments(clip))
     ]
-    return [part for part in parts if part.windows and can_be_judged(part.windows)]
+    return [
+        part for part in parts
+        if part.windows and evidence_s(part.windows) >= MIN_EVIDENCE_S and not too_smooth(part.windows)
+    ]  # fmt: skip
 
 
 def fit(
