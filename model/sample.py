@@ -450,7 +450,10 @@ class Codecs(NamedTuple):
     audio: str
 
 
-H264_AAC = Codecs("libx264", {"preset": "veryfast", "crf": "20"}, "aac")
+SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
+"""Options of libx264, whose output else depends on the processor, and with AVX-512 on what was in memory before."""
+
+H264_AAC = Codecs("libx264", {"preset": "veryfast", "crf": "20"} | SAME_EVERYWHERE, "aac")
 CODECS = {
     ".mp4": H264_AAC,
     ".mov": H264_AAC,

@@ -179,6 +179,11 @@ def test_lower_quality_is_smaller_and_worse(video, tmp_path):
     assert size[0] > size[1] > size[2] and error[0] < error[1] < error[2]
 
 
+def test_what_is_written_anew_is_always_the_same(video, tmp_path):
+    files = [written(video, tmp_path, Encoding(crf=23, height=118)).read_bytes() for _ in range(3)]
+    assert files[0] == files[1] == files[2]
+
+
 def test_pictures_fit_what_is_asked_and_are_not_enlarged():
     rgb = np.full((240, 320, 3), 200, np.uint8)
     assert fitted(rgb, Encoding(height=121)).shape == (120, 162, 3)

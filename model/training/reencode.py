@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from model.media import ANALYSIS_LONG_SIDE, SAMPLE_RATE, MediaFile, load_audio
+from model.sample import SAME_EVERYWHERE
 
 TICKS = 90_000
 """Of a second, in which the times of pictures are written."""
@@ -38,7 +39,7 @@ ALIKE = Encoding(crf=23, square=256, fps=Fraction(25), audio_kbps=32)
 
 
 def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> None:
-    """Write the first ``seconds`` of a file anew; time zero is its first picture, for picture and sound."""
+    """Write the first ``seconds`` of a file anew, always alike; time zero is its first picture, for both streams."""
     pictures = timed_pictures(source, seconds)
     if encoding.fps:
         pictures = at_rate(pictures, encoding.fps)
@@ -48,9 +49,8 @@ def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> 
     with av.open(str(target), "w") as out:
         if len(sound):
             audio = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=1000 * encoding.audio_kbps)
-        video = out.add_stream(
-            "libx264", rate=encoding.fps or 25, options={"crf": str(encoding.crf), "preset": "veryfast", "threads": "1"}
-        )
+        options = {"crf": str(encoding.crf), "preset": "veryfast", "threads": "1"} | SAME_EVERYWHERE
+        video = out.add_stream("libx264", rate=encoding.fps or 25, options=options)
         video.pix_fmt, video.codec_context.time_base = "yuv420p", Fraction(1, TICKS)
         for time_s, rgb in pictures:
             rgb = fitted(rgb, encoding)
