@@ -47,8 +47,12 @@ SUSPICIOUS = {
 SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(3, 6)
 """Which facts are of a kind; the last is the two before it."""
 
-MOST_UNUSUAL = 4.0
-"""Standard deviations of real video that one fact counts at most."""
+MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0])
+"""Standard deviations of real video that each fact counts at most.
+
+A mouth that does not belong to the voice is so beyond doubt; how mouths look and move differs more between kinds of
+real video than a network knows, so that neither alone gets a video called fake.
+"""
 
 STRETCH_S = 2.0
 """A part of a video that is fake for this long is looked for."""
@@ -146,13 +150,13 @@ class VerdictRule:
         return float(np.linalg.norm(self.kinds(facts, seconds)))
 
     def kinds(self, facts: np.ndarray, seconds: float) -> tuple[float, float, float]:
-        """How unusual sync, the look of the mouth and its motion are each, in standard deviations, 0 to 4."""
+        """How unusual sync, the look of the mouth and its motion are each, in standard deviations of real video."""
         excess = self.excess(facts, seconds)
         sync, look, motion = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in (SYNC, LOOK, MOTION))
         return sync, look, motion
 
     def excess(self, facts: np.ndarray, seconds: float) -> np.ndarray:
-        """(6,): by how many standard deviations facts are more suspicious than real video usually is, 0 to 4.
+        """(6,): by how many standard deviations facts are more suspicious than real video usually is.
 
         Those of little evidence flutter, and are less unusual for it.
         """

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from model.engine import Detector
 from model.results import DetectorInfo
 from model.training.clips import Clip
-from model.training.fit_verdict import LOWEST_FAKE_ABOVE, fit
+from model.training.fit_verdict import fit
 from model.training.trials import EmbeddedClip, windows_with_evidence
 from model.verdict import UNFITTED, VerdictRule
 
@@ -82,4 +83,14 @@ def test_no_generator_has_a_say_in_how_unusual_a_video_is(detector, rule, people
     others = [talking(f"g{k}", 4.0, fake=True, likeness=0.2) for k in range(8)]
     fitted = fit(detector, people, others)
     assert (fitted.of_real, fitted.spread, fitted.flutter) == (rule.of_real, rule.spread, rule.flutter)
-    assert min(fitted.fake_above, rule.fake_above) >= LOWEST_FAKE_ABOVE
+
+
+def test_looks_or_motion_alone_get_nothing_called_fake_but_another_voice_does(detector, rule, people):
+    def verdict(facts: list[float]) -> str:
+        log_odds = rule.video_log_odds(np.full(2, rule.unusual(np.array(facts), seconds=10.0)))
+        return rule.verdict(float(expit(log_odds)), seconds=10.0)
+
+    usual = list(rule.of_real)
+    assert verdict(usual) == "real"
+    assert verdict([*usual[:3], 50.0, *usual[4:]]) == verdict([*usual[:4], 9.0, 9.0]) == "inconclusive"
+    assert verdict([*usual[:3], 50.0, 9.0, 9.0]) == verdict([-9.0, -9.0, -9.0, *usual[3:]]) == "fake"

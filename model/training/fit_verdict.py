@@ -40,11 +40,13 @@ from model.verdict import (
     CONTENT,
     MIN_ACCUSATION_S,
     MIN_EVIDENCE_S,
+    MOST_UNUSUAL,
     SUSPICIOUS,
     SYNC,
     UNFITTED,
     Logistic,
     VerdictRule,
+    can_be_judged,
     evidence_s,
     save_rule,
     too_smooth,
@@ -59,10 +61,7 @@ None that it is fitted on may: an empirical quantile of a few dozen people says 
 false accusation costs more than a miss.
 """
 
-LOWEST_FAKE_ABOVE, REAL_BELOW = 0.94, 0.5
-"""The former because real people reach 0.932 by their looks and motion alone, judged by networks that were not chosen
-on them either, as the served one was on those that the rule is fitted on: see ``EXPERIMENTS.md``.
-"""
+REAL_BELOW = 0.5
 
 MIN_BETWEEN = 0.5
 """Share of the variance of real parts that is between them, at least; the rest is flutter."""
@@ -146,12 +145,12 @@ def fit(
         for shares, fact in ((THROUGHOUT, slice(0, 1)), (IN_PART, slice(1, 2)))
     )
     complete = replace(measuring, window=_logistic(by_window, (1,)), whole=whole, worst=worst)
-    log_odds = [
-        complete.video_log_odds(of_one)
+    could_be_accused = [
+        of_one
         for part, (_, of_one) in zip(true, facts["real"])
-        if evidence_s(part.windows) >= MIN_ACCUSATION_S
+        if evidence_s(part.windows) >= MIN_ACCUSATION_S and can_be_judged(part.windows)
     ]
-    return replace(complete, fake_above=_fake_above(np.array(log_odds)))
+    return replace(complete, fake_above=_fake_above(complete, could_be_accused))
 
 
 def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
@@ -161,10 +160,16 @@ def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
     return round(float(above[above > 0].mean()), 3)
 
 
-def _fake_above(log_odds: np.ndarray) -> float:
-    """Threshold that no real part that may be accused, and few were their log-odds normal, are above."""
+def _fake_above(rule: VerdictRule, true: Sequence[np.ndarray]) -> float:
+    """Threshold that no real part is above, nor many were their log-odds normal, nor any by looks or motion alone.
+
+    ``true``: `VerdictRule.video_facts` of real parts that may be accused. The last because networks of looks are surer
+    of the people that they were chosen on than of others (`model.training.limits`).
+    """
+    log_odds = np.array([rule.video_log_odds(facts) for facts in true])
     tail = norm.isf(MAX_FALSE_ACCUSATIONS, log_odds.mean(), log_odds.std())
-    return float(np.ceil(1000 * max(LOWEST_FAKE_ABOVE, expit(max(tail, log_odds.max())))) / 1000)
+    alone = rule.video_log_odds(np.full(2, MOST_UNUSUAL[CONTENT].max()))
+    return float(np.ceil(1000 * expit(max(tail, log_odds.max(), alone))) / 1000)
 
 
 def _parts_and_wholes(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:

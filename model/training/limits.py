@@ -3,7 +3,7 @@
 How far false accusations go can't be seen on the people that a network was chosen on. So three networks are trained
 like the one that is served, each without a third of all people of training and validation, and every clip is judged by
 the one that lacks its person, by the served rule without regard to its limits; as it is, and written anew in ways that
-cost detail. `model.verdict.MAX_QUANTIZER` and `model.training.fit_verdict.LOWEST_FAKE_ABOVE` rest on the figures.
+cost detail. `model.verdict.MAX_QUANTIZER` and `model.verdict.MOST_UNUSUAL` rest on the figures.
 Run: ``python -m model.training.limits --data DIR --generator FILE``. Interrupt and resume at will. Writes
 ``limits.json`` into ``--out``, where `model.training.evaluate` finds it.
 """
