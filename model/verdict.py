@@ -36,7 +36,7 @@ Real and generated video look alike then, and real video looks rendered.
 """
 
 MAX_QUANTIZER = 28.0
-"""See `model.media.Frame`: coded more coarsely, filmed mouths look and move as rendered ones do."""
+"""See `model.crops.MouthCrop`: coded more coarsely, filmed mouths look and move as rendered ones do."""
 
 SUSPICIOUS = {
     "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
@@ -223,7 +223,7 @@ def evidence_s(windows: Sequence[WindowEvidence]) -> float:
 
 
 def quantizer(windows: Sequence[WindowEvidence]) -> float:
-    """How coarsely these windows are coded, see `model.media.Frame`; 0 where the codec does not tell."""
+    """How coarsely these mouths are coded, see `model.crops.MouthCrop`; 0 where the codec does not tell."""
     return float(np.mean([window.quantizer for window in windows]))
 
 
@@ -294,7 +294,8 @@ def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence])
     """Why `too_compressed` windows are not judged, and what is known of the offset."""
     coded = quantizer(windows)
     if coded > MAX_QUANTIZER:
-        what = f"The picture is coded too coarsely (H.264 QP {coded:.0f} of 51; at most {MAX_QUANTIZER:.0f} is judged)"
+        limit = f"at most {MAX_QUANTIZER:.0f} is judged"
+        what = f"The picture is coded too coarsely (H.264 QP {coded:.0f} of 51 at the mouth's size; {limit})"
     else:
         what = "The picture holds no trace of a camera, as after heavy compression or a filter"
     detail = f"{what}; filmed and rendered faces look alike then."

@@ -27,7 +27,7 @@ class FaceEvidence:
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
     visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not known.
-    ``motion``: (T, 2), see `model.motion`. ``quantizer``: (T,), see `model.media.Frame`.
+    ``motion``: (T, 2), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
     track_id: int
@@ -60,7 +60,7 @@ class WindowEvidence:
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
     ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and
     ``smoothness`` (2,) how smoothly the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
-    mean of how coarsely its pictures are coded (`model.media.Frame`), 0 where the codec does not tell.
+    mean of how coarsely its mouths are coded (`model.crops.MouthCrop`), 0 where the codec does not tell.
     """
 
     track_id: int

@@ -13,6 +13,7 @@ from model.crops import (
     follow_mouths,
     lip_opening,
     mouth_geometry,
+    quantizer_when_shrunk,
 )
 from model.faces import LOOK_EVERY, MAX_GAP, Face, FaceFinder, FaceTracker
 from model.media import Frame
@@ -143,3 +144,8 @@ def test_a_profile_and_a_small_mouth_are_not_visible(closed, yaw_deg, mouth_px, 
     cropper = MouthCropper()
     cropper.push(Frame(0, closed, 1.0), Face(landmarks, yaw_deg, roll_deg=0.0))
     assert [crop.visible for crop in cropper.finish()] == [visible]
+
+
+def test_what_is_shrunk_was_coded_less_coarsely_for_it():
+    assert quantizer_when_shrunk(30.0, 96.0) == quantizer_when_shrunk(30.0, 50.0) == 30
+    assert quantizer_when_shrunk(30.0, 192.0) == pytest.approx(24) and np.isnan(quantizer_when_shrunk(np.nan, 192.0))

@@ -50,7 +50,7 @@ MOST_OF_A_PERSON = 2
 COSTS_DETAIL = "written anew", "H.264", "240 lines", "uploaded twice", "alike"
 WAYS = {name: steps for name, steps in CONDITIONS.items() if name.startswith(COSTS_DETAIL)}
 BANDS = (0, 22, 25, 28, 33, 52)
-"""Of QP, see `model.media.Frame`."""
+"""Of QP, see `model.crops.quantizer_when_shrunk`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class EmbeddedClip:
     """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,).
 
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`. ``motion``: (T, 2), see `model.motion`.
-    ``quantizer``: (T,), see `model.media.Frame`.
+    ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
     clip: Clip
