@@ -30,6 +30,7 @@ from model.training.report import Report
 from model.training.robustness import CONDITIONS, SECONDS
 from model.training.scores import Answer, by_identity, fake_probability
 from model.training.statistics import Figure, auc_over_identities, mean_over_identities
+from model.training.train import Run
 from model.training.train_temporal import TOO_COARSE, Batches, new_run, render_clips, train
 from model.training.trials import few_of_each, load_embedded, windows_with_evidence
 from model.verdict import (
@@ -68,18 +69,19 @@ def third_of(clip: Clip) -> int:
 
 
 def train_without(third: int, people: Sequence[Clip], cache: Path, run: Path, generator: Path, minutes: float) -> None:
-    """Train the network that lacks a third of ``people``; its checkpoint stays in ``run``."""
+    """Train the network that lacks a third of ``people``; its checkpoint stays in ``run``, and is gone on with."""
     torch.set_num_threads(1)
+    checkpoint = _checkpoint(run, third)
+    if checkpoint.exists() and _restored(checkpoint).minutes >= minutes:
+        return
     real = render_clips([clip for clip in people if third_of(clip) != third], cache, run, generator)
     training = new_run(torch.device("cpu"))
-    train(training, Batches(real, training.step), minutes, _checkpoint(run, third), {})
+    train(training, Batches(real, training.step), minutes, checkpoint, {})
 
 
 def load_without(third: int, run: Path) -> TemporalDetector:
     """The network that `train_without` left. Raises FileNotFoundError."""
-    training = new_run(torch.device("cpu"))
-    training.restore(_checkpoint(run, third))
-    return training.averaged.module.eval()
+    return _restored(_checkpoint(run, third)).averaged.module.eval()
 
 
 def with_look_of(detector: Detector, network: TemporalDetector) -> Detector:
@@ -167,6 +169,12 @@ def _write_anew(data: Path, cache: Path, clip: Clip) -> None:
             anew = _anew(clip)[way]
             if not is_prepared(cache, anew):
                 prepare_into(cache, reencode_in_turn(data / clip.path, Path(scratch), steps, SECONDS), anew)
+
+
+def _restored(checkpoint: Path) -> Run:
+    training = new_run(torch.device("cpu"))
+    training.restore(checkpoint)
+    return training
 
 
 def _checkpoint(run: Path, third: int) -> Path:
