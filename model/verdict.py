@@ -237,6 +237,11 @@ def too_compressed(windows: Sequence[WindowEvidence]) -> bool:
     return too_smooth(windows) or quantizer(windows) > MAX_QUANTIZER
 
 
+def enough_evidence(windows: Sequence[WindowEvidence]) -> bool:
+    """Whether windows with evidence are enough to learn from, however coarsely they are coded."""
+    return evidence_s(windows) >= MIN_EVIDENCE_S and not too_smooth(windows)
+
+
 def can_be_judged(windows: Sequence[WindowEvidence]) -> bool:
     """Whether windows with evidence are enough for a probability."""
     return evidence_s(windows) >= MIN_EVIDENCE_S and not too_compressed(windows)

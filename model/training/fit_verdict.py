@@ -39,7 +39,6 @@ from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
     CONTENT,
     MIN_ACCUSATION_S,
-    MIN_EVIDENCE_S,
     MOST_UNUSUAL,
     SUSPICIOUS,
     SYNC,
@@ -47,9 +46,9 @@ from model.verdict import (
     Logistic,
     VerdictRule,
     can_be_judged,
+    enough_evidence,
     evidence_s,
     save_rule,
-    too_smooth,
 )  # fmt: skip
 from model.weights import seal
 from model.windows import WindowEvidence
@@ -95,10 +94,7 @@ def judged(detector: Detector, clips: Iterable[EmbeddedClip], whole: bool = Fals
         for clip in clips
         for part in ([clip] if whole else segments(clip))
     ]
-    return [
-        part for part in parts
-        if part.windows and evidence_s(part.windows) >= MIN_EVIDENCE_S and not too_smooth(part.windows)
-    ]  # fmt: skip
+    return [part for part in parts if part.windows and enough_evidence(part.windows)]
 
 
 def fit(

@@ -11,7 +11,6 @@ Run: ``python -m model.training.limits --data DIR --generator FILE``. Interrupt 
 import argparse
 import hashlib
 import multiprocessing
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,25 +23,16 @@ import torch
 from model.engine import Detector, load_detector
 from model.temporal import TemporalDetector
 from model.training.clips import NEVER_TRAIN, Clip, list_clips, split_clips
-from model.training.prepare import in_processes, is_prepared, prepare, prepare_into
-from model.training.reencode import reencode_in_turn
+from model.training.prepare import prepare
 from model.training.report import Report
 from model.training.robustness import CONDITIONS, SECONDS
-from model.training.scores import Answer, by_identity, fake_probability
+from model.training.scores import Answer, answer, by_identity, fake_probability
 from model.training.statistics import Figure, auc_over_identities, mean_over_identities
 from model.training.train import Run
 from model.training.train_temporal import TOO_COARSE, Batches, new_run, render_clips, train
 from model.training.trials import few_of_each, load_embedded, windows_with_evidence
-from model.verdict import (
-    MAX_QUANTIZER,
-    MIN_ACCUSATION_S,
-    MIN_EVIDENCE_S,
-    VerdictRule,
-    evidence_s,
-    quantizer,
-    too_smooth,
-)  # fmt: skip
-from model.windows import WindowEvidence
+from model.training.uploads import Anew, prepare_anew
+from model.verdict import MAX_QUANTIZER, MIN_ACCUSATION_S, enough_evidence, quantizer
 
 RESULT = "limits.json"
 AS_IT_IS = "as it is"
@@ -96,25 +86,19 @@ def with_look_of(detector: Detector, network: TemporalDetector) -> Detector:
     return Detector(detector.info, detector.rule, detector.scale, run)
 
 
-def judge(rule: VerdictRule, clip: Clip, way: str, windows: Sequence[WindowEvidence]) -> Trial | None:
-    """None where there is too little evidence, or the motion is too smooth."""
-    seconds = evidence_s(windows)
-    if seconds < MIN_EVIDENCE_S or too_smooth(windows):
-        return None
-    probability = rule.fake_probability(windows)
-    verdict = rule.verdict(probability, seconds)
-    return Trial(way, quantizer(windows), Answer(clip, seconds, probability, verdict, *rule.suspicion(windows)))
-
-
 def judge_all(detectors: Sequence[Detector], clips: Iterable[Clip], cache: Path) -> list[Trial]:
     """All ``clips`` in all ways in which they are prepared, each by the detector that lacks its person."""
     found = []
     for clip in clips:
         detector = detectors[third_of(clip)]
-        for way, anew in _anew(clip).items():
+        ways = {AS_IT_IS: clip} | dict(zip(WAYS, (anew for anew, _ in written_anew(clip))))
+        for way, anew in ways.items():
             for embedded in load_embedded(detector, [anew], cache):
-                found.append(judge(detector.rule, clip, way, windows_with_evidence(detector, embedded)))
-    return [one for one in found if one is not None]
+                windows = windows_with_evidence(detector, embedded)
+                said = answer(detector.rule, clip, windows, enough_evidence)
+                if said.probability is not None:
+                    found.append(Trial(way, quantizer(windows), said))
+    return found
 
 
 def tabulate(report: Report, found: Sequence[Trial]) -> None:
@@ -157,18 +141,11 @@ def _highest(found: Iterable[Answer]) -> Figure:
     return Figure(highest, highest, highest, len(long))
 
 
-def _anew(clip: Clip) -> dict[str, Clip]:
-    """By way, as what a clip is prepared."""
-    ways = {way: replace(clip, path=f"limits/{number}/{clip.path}") for number, way in enumerate(WAYS)}
-    return {AS_IT_IS: clip} | ways
-
-
-def _write_anew(data: Path, cache: Path, clip: Clip) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        for way, steps in WAYS.items():
-            anew = _anew(clip)[way]
-            if not is_prepared(cache, anew):
-                prepare_into(cache, reencode_in_turn(data / clip.path, Path(scratch), steps, SECONDS), anew)
+def written_anew(clip: Clip) -> list[Anew]:
+    """As which clips, and how, a clip is written anew, in the order of `WAYS`."""
+    return [
+        (replace(clip, path=f"limits/{number}/{clip.path}"), steps) for number, steps in enumerate(WAYS.values())
+    ]  # fmt: skip
 
 
 def _restored(checkpoint: Path) -> Run:
@@ -204,8 +181,7 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         pool.map(work, range(THIRDS), chunksize=1)
     judged = few_of_each(real, MOST_OF_A_PERSON) + few_of_each(made, 1)
-    for _ in in_processes(partial(_write_anew, arguments.data, arguments.cache), judged, arguments.workers, "written"):
-        pass
+    prepare_anew(arguments.data, arguments.cache, judged, written_anew, SECONDS, arguments.workers)
     served = load_detector()
     detectors = [with_look_of(served, load_without(third, arguments.run)) for third in range(THIRDS)]
     report = Report()

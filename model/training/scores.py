@@ -59,10 +59,15 @@ class LeftOut:
         )
 
 
-def answer(rule: VerdictRule, clip: Clip, windows: Sequence[WindowEvidence]) -> Answer:
-    """Judge windows with evidence as `model.pipeline.analyze` does."""
+def answer(
+    rule: VerdictRule,
+    clip: Clip,
+    windows: Sequence[WindowEvidence],
+    enough: Callable[[Sequence[WindowEvidence]], bool] = can_be_judged,
+) -> Answer:
+    """Judge windows with evidence as `model.pipeline.analyze` does, if they are ``enough``."""
     seconds = evidence_s(windows)
-    if not windows or not can_be_judged(windows):
+    if not windows or not enough(windows):
         return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
     return Answer(clip, seconds, probability, rule.verdict(probability, seconds), *rule.suspicion(windows))

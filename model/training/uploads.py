@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import multiprocessing
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,11 @@ EACH = 2
 SECONDS = 8.0
 
 
-def uploads_of(clip: Clip) -> list[tuple[Clip, tuple[Encoding, ...]]]:
+Anew = tuple[Clip, tuple[Encoding, ...]]
+"""As which clip one is prepared that was written anew, and how it was."""
+
+
+def uploads_of(clip: Clip) -> list[Anew]:
     """As which clips, and how, a clip is written anew; always the same."""
     first = hashlib.sha256(clip.path.encode()).digest()[0]
     ways = [(first + k) % len(WAYS) for k in range(EACH)]
@@ -37,15 +41,22 @@ def uploads_of(clip: Clip) -> list[tuple[Clip, tuple[Encoding, ...]]]:
 
 def prepare_uploads(data: Path, cache: Path, clips: Iterable[Clip], workers: int) -> None:
     """Fill ``cache`` with the uploads of ``clips`` that it lacks; prints progress."""
-    lacking = [clip for clip in clips if not all(is_prepared(cache, upload) for upload, _ in uploads_of(clip))]
-    for _ in in_processes(partial(_upload, data, cache), lacking, workers, "written anew"):
+    prepare_anew(data, cache, clips, uploads_of, SECONDS, workers)
+
+
+def prepare_anew(
+    data: Path, cache: Path, clips: Iterable[Clip], anew_of: Callable[[Clip], list[Anew]], seconds: float, workers: int
+) -> None:
+    """Fill ``cache`` with what it lacks of the first ``seconds`` of ``clips``, written anew; prints progress."""
+    lacking = [clip for clip in clips if not all(is_prepared(cache, anew) for anew, _ in anew_of(clip))]
+    for _ in in_processes(partial(_write, data, cache, anew_of, seconds), lacking, workers, "written anew"):
         pass
 
 
-def _upload(data: Path, cache: Path, clip: Clip) -> None:
+def _write(data: Path, cache: Path, anew_of: Callable[[Clip], list[Anew]], seconds: float, clip: Clip) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        for upload, steps in uploads_of(clip):
-            prepare_into(cache, reencode_in_turn(data / clip.path, Path(scratch), steps, SECONDS), upload)
+        for anew, steps in anew_of(clip):
+            prepare_into(cache, reencode_in_turn(data / clip.path, Path(scratch), steps, seconds), anew)
 
 
 if __name__ == "__main__":
