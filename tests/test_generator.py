@@ -97,9 +97,9 @@ def test_sync_counts_later_in_training_and_teaches_the_generator_alone(judge):
     run = new_run(judge)
     batch = StretchSampler([numbered()], [voice_of(judge, numbered())], 6, seed=0).draw(2)
     painted = paint(run.generator, batch)
-    early, late = (painting_loss(painted, batch, run, progress) for progress in (0.1, 1.0))
+    early, late = (painting_loss(painted, batch, judge, progress) for progress in (0.1, 1.0))
     assert early < late
-    assert painting_loss(batch.mouths, batch, run, 0.1) == 0
+    assert painting_loss(batch.mouths, batch, judge, 0.1) == 0
     (late - early).backward()
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in run.generator.parameters())
     assert not any(p.grad is not None or p.requires_grad for p in judge.parameters()) and not judge.training
@@ -110,7 +110,7 @@ def test_it_learns_to_paint(judge):
     batch = StretchSampler([numbered()], [voice_of(judge, numbered())], 6, seed=0).draw(2)
     losses = []
     for _ in range(12):
-        loss = painting_loss(paint(run.generator, batch), batch, run, 0.0)
+        loss = painting_loss(paint(run.generator, batch), batch, judge, 0.0)
         run.optimizer.zero_grad()
         loss.backward()
         run.optimizer.step()

@@ -46,7 +46,7 @@ def test_a_network_sees_nobody_of_its_third(tmp_path, monkeypatch):
     def render(clips, cache, run, generator):
         rendered.append({clip.identity for clip in clips})
         mouths = np.random.default_rng(0).integers(0, 256, (2 * FRAMES, 96, 96)).astype(np.uint8)
-        return [GreyClip(clips[0], mouths, mouths, mouths, mouths, np.ones(len(mouths), bool))]
+        return [GreyClip(clips[0], mouths, mouths, mouths, np.ones(len(mouths), bool))]
 
     monkeypatch.setattr(limits, "render_clips", render)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)

@@ -11,12 +11,10 @@ from model.crops import as_grey
 from model.detector import LipSyncDetector
 from model.engine import RenderingMeter
 from model.temporal import FRAMES, Changes, TemporalDetector
-from model.training import autoencoder, reenactor
-from model.training.autoencoder import coded_mouths, load_autoencoder
+from model.training.autoencoder import KINDS, coded_mouths, load_autoencoder, train
 from model.training.clips import Clip
 from model.training.generator import MouthGenerator
 from model.training.prepare import PreparedClip
-from model.training.reenactor import load_reenactor, pairs_of, weights_file
 from model.training.pseudo_fakes import (
     Take,
     changed,
@@ -63,12 +61,12 @@ def take() -> Take:
     """One sequence; its twins are blurred."""
     mouths = as_grey(speaking(3 * FRAMES))
     soft = np.stack([cv2.GaussianBlur(mouth, (0, 0), 2) for mouth in mouths[:FRAMES]])
-    return Take(mouths[:FRAMES], soft, soft, soft, mouths[FRAMES : 2 * FRAMES])
+    return Take(mouths[:FRAMES], soft, soft, mouths[FRAMES : 2 * FRAMES])
 
 
 def clip_of(crops: np.ndarray, path: str = "real/a/b/c", corpus: str = "a", person: str = "b") -> GreyClip:
     grey = as_grey(crops)
-    return GreyClip(Clip(path, False, corpus, person), grey, grey // 2, grey // 3, grey // 4, np.ones(len(grey), bool))
+    return GreyClip(Clip(path, False, corpus, person), grey, grey // 2, grey // 3, np.ones(len(grey), bool))
 
 
 def test_one_logit_a_sequence_compiled_or_not_alone_or_not():
@@ -170,7 +168,7 @@ def test_every_pseudo_fake_and_every_degradation_is_a_mouth_again(take):
     for _ in range(40):
         for mouths in (pseudo_fake(take, rng), changed(take.mouths, rng), degrade(take.mouths, rng)):
             assert mouths.shape == take.mouths.shape and mouths.dtype == np.uint8
-    assert pseudo_fake(Take(take.mouths, take.generated, take.coded, take.reenacted), rng).shape == take.mouths.shape
+    assert pseudo_fake(Take(take.mouths, take.generated, take.coded), rng).shape == take.mouths.shape
 
 
 def test_the_same_seed_degrades_the_same_way(take):
@@ -214,28 +212,23 @@ def test_few_of_each_corpus_are_always_the_same(monkeypatch):
     assert [sum(c.corpus == name for c in chosen) for name in "xy"] == [3, 2] and chosen == few_of_each_corpus(clips)
 
 
-def test_clips_are_rendered_by_a_generator_an_autoencoder_and_a_reenactor(tmp_path):
+def test_clips_are_rendered_by_a_generator_and_an_autoencoder(tmp_path):
     crops = speaking()
     clip = PreparedClip(
         Clip("c", False, "a", "b"), crops, np.ones(len(crops) * 640, np.int16), np.ones(len(crops), bool),
         np.zeros(len(crops), np.float32), np.full(len(crops), 20.0, np.float32),
     )  # fmt: skip
-    here, autoencoders, reenactors = torch.device("cpu"), [], []
-    for kind in autoencoder.KINDS:
-        trained = autoencoder.train(kind, [clip], minutes=0.001, device=here)
-        save_weights(trained, tmp_path / f"autoencoder_{kind.enlarge}.safetensors")
+    autoencoders = []
+    for kind in KINDS:
+        save_weights(train(kind, [clip], minutes=0.001), tmp_path / f"autoencoder_{kind.enlarge}.safetensors")
         autoencoders.append(load_autoencoder(kind, tmp_path))
-    for kind in reenactor.KINDS:
-        trained = reenactor.train(kind, pairs_of([clip], here), minutes=0.001, device=here)
-        save_weights(trained, weights_file(tmp_path, kind))
-        reenactors.append(load_reenactor(kind, tmp_path))
     coded = coded_mouths(autoencoders[0], crops)
     assert coded.shape == crops.shape and coded.dtype == np.uint8
-    one = Renderer(MouthGenerator().eval(), autoencoders, reenactors, LipSyncDetector().eval(), seed=0)(clip)
-    assert one.mouths.shape == one.generated.shape == one.coded.shape == one.reenacted.shape == (len(crops), 96, 96)
+    one = Renderer(MouthGenerator().eval(), autoencoders, LipSyncDetector().eval(), seed=0)(clip)
+    assert one.mouths.shape == one.generated.shape == one.coded.shape == (len(crops), 96, 96)
     assert np.array_equal(one.generated[:, :20], one.mouths[:, :20])
     assert np.abs(one.generated[:, 60:].astype(int) - one.mouths[:, 60:]).mean() > 2
-    assert all(np.abs(made.astype(int) - one.mouths).mean() > 1 for made in (one.coded, one.reenacted))
+    assert np.abs(one.coded.astype(int) - one.mouths).mean() > 1
 
 
 def test_training_reports_and_goes_on_where_it_stopped(tmp_path, capsys):

@@ -2,8 +2,7 @@
 
 After Wav2Lip (Prajwal et al., "A lip sync expert is all you need", 2020): the lower half of a face is hidden and
 painted anew from what is left of the picture, another picture of the same person, and the voice, while a frozen
-detector of lip sync says whether mouth and voice fit, and a critic whether it looks filmed. Trained from real clips
-only.
+detector of lip sync says whether mouth and voice fit. Trained from real clips only.
 
 Run: ``python -m model.training.generator --data DIR [--minutes N]``. Interrupt it and run it again to resume.
 """
@@ -25,7 +24,6 @@ from model.crops import CROP_SIZE
 from model.detector import EMBEDDING, LipSyncDetector
 from model.engine import WEIGHTS
 from model.training.accuracy import mouths_of, sound_of
-from model.training.adversary import Adversary, painting_error
 from model.training.batches import CORPUS_POWER
 from model.training.clips import list_clips, split_clips
 from model.training.offsets import with_known_offsets
@@ -44,11 +42,9 @@ FAR = 10
 """Frames between a stretch and its reference, at least, where the clip is long enough."""
 
 PEAK_RATE = 1e-3
-SYNC_WEIGHT = 0.4
-"""Beside what `model.training.adversary` says."""
-
+EDGE_WEIGHT, SYNC_WEIGHT = 1.0, 0.04
 SYNC_FROM, SYNC_FULL = 0.25, 0.4
-"""Share of the training after which sync and the critic begin to count, and sync counts in full."""
+"""Share of the training after which sync begins to count, and counts in full."""
 
 CHECKPOINT_MINUTES = 2.0
 HELD_OUT_FRAMES = 25
@@ -255,14 +251,13 @@ class Run:
     generator: MouthGenerator
     optimizer: torch.optim.Optimizer
     judge: LipSyncDetector
-    adversary: Adversary
     step: int = 0
     minutes: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write it in one go, so that an interrupt never leaves half a file."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state = {name: getattr(self, name).state_dict() for name in ("generator", "optimizer")}
         state |= {"step": self.step, "minutes": self.minutes, "history": self.history}
         torch.save(state, path.with_suffix(".partial"))
         path.with_suffix(".partial").rename(path)
@@ -270,13 +265,9 @@ class Run:
     def restore(self, path: Path) -> None:
         """Go on where ``path`` was written."""
         state = torch.load(path, weights_only=True, map_location="cpu")
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        self.generator.load_state_dict(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.minutes, self.history = state["step"], state["minutes"], state["history"]
-
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        critic = {"critic": self.adversary.critic, "critic_optimizer": self.adversary.optimizer}
-        return {"generator": self.generator, "optimizer": self.optimizer} | critic
 
 
 def new_run(judge: LipSyncDetector) -> Run:
@@ -285,7 +276,7 @@ def new_run(judge: LipSyncDetector) -> Run:
     device = next(judge.parameters()).device
     generator = MouthGenerator().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(generator.parameters(), PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01)
-    return Run(generator, optimizer, judge.eval().requires_grad_(False), Adversary(device))
+    return Run(generator, optimizer, judge.eval().requires_grad_(False))
 
 
 def train(
@@ -318,13 +309,11 @@ def _step(run: Run, batch: Stretches, progress: float) -> None:
         group["lr"] = learning_rate(progress, PEAK_RATE)
     run.generator.train()
     batch = _on(batch, run)
-    painted = paint(run.generator, batch)
+    loss = painting_loss(paint(run.generator, batch), batch, run.judge, progress)
     run.optimizer.zero_grad()
-    painting_loss(painted, batch, run, progress).backward()
+    loss.backward()
     nn.utils.clip_grad_norm_(run.generator.parameters(), 1.0)
     run.optimizer.step()
-    if progress > SYNC_FROM:
-        run.adversary.learn(painted.flatten(0, 1), batch.mouths.flatten(0, 1))
     run.step += 1
 
 
@@ -337,13 +326,15 @@ def paint(generator: MouthGenerator, batch: Stretches) -> Tensor:
     return painted.view_as(batch.mouths)
 
 
-def painting_loss(painted: Tensor, batch: Stretches, run: Run, progress: float) -> Tensor:
-    """How unlike the mouths are; later in training also for the critic, and how badly mouth and voice fit."""
-    if progress <= SYNC_FROM:
-        return painting_error(painted, batch.mouths)
-    ramp = min((progress - SYNC_FROM) / (SYNC_FULL - SYNC_FROM), 1.0)
-    unlike = run.adversary.loss(painted.flatten(0, 1), batch.mouths.flatten(0, 1))
-    return unlike + ramp * SYNC_WEIGHT * (1 - in_sync(run.judge, painted, batch.voice))
+def painting_loss(painted: Tensor, batch: Stretches, judge: LipSyncDetector, progress: float) -> Tensor:
+    """L1 of pixels and of edges within the hole, and, later in training, how badly mouth and voice fit."""
+    error = painted - batch.mouths
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    loss = (error.abs().mean() + EDGE_WEIGHT * edges) / HOLE.mean().item()
+    ramp = min(max((progress - SYNC_FROM) / (SYNC_FULL - SYNC_FROM), 0.0), 1.0)
+    if ramp > 0:
+        loss = loss + ramp * SYNC_WEIGHT * (1 - in_sync(judge, painted, batch.voice))
+    return loss
 
 
 def in_sync(judge: LipSyncDetector, mouths: Tensor, voice: Tensor) -> Tensor:

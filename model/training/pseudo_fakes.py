@@ -2,7 +2,7 @@
 
 What ways of rendering a mouth have in common is how details come about from picture to picture. So a sequence is
 painted anew from two to four of its own pictures, each moved by smooth optical flow, as generators of whole portraits
-move what they remember; or it is the output of a small generator, of one kind or another; or it is smoothed over time,
+move what they remember; or from the output of a small generator or of an autoencoder; or it is smoothed over time,
 re-timed, or changed picture by picture (self-blended images, Shiohara & Yamasaki 2022), and put back under a mask.
 Afterwards real and fake go through the same degradation (`degrade`), so that no codec, size or noise tells them apart.
 """
@@ -31,22 +31,20 @@ COARSE = 24
 class Take:
     """A sequence of a real mouth.
 
-    ``generated``: as a generator paints it. ``coded``: through an autoencoder. ``reenacted``: one picture, moved by a
-    generator. ``elsewhere``: another one of the same clip, at least as long, if there is one.
+    ``generated``: as a generator paints it. ``coded``: through an autoencoder. ``elsewhere``: another one of the
+    same clip, at least as long, if there is one.
     """
 
     mouths: Mouths
     generated: Mouths
     coded: Mouths
-    reenacted: Mouths
     elsewhere: Mouths | None = None
 
 
 def pseudo_fake(take: Take, rng: np.random.Generator) -> Mouths:
     """A fake of ``take``."""
     kinds: tuple[tuple[float, Callable[[Take, np.random.Generator], Mouths]], ...] = (
-        (0.30, repainted), (0.20, reenacted), (0.14, generated), (0.14, coded), (0.08, smoothed), (0.06, retimed),
-        (0.08, rerendered),
+        (0.42, repainted), (0.16, generated), (0.12, coded), (0.12, smoothed), (0.08, retimed), (0.10, rerendered),
     )  # fmt: skip
     chances = np.array([chance for chance, _ in kinds])
     return kinds[rng.choice(len(kinds), p=chances / chances.sum())][1](take, rng)
@@ -63,12 +61,6 @@ def generated(take: Take, rng: np.random.Generator) -> Mouths:
     source = _treated(take.generated, rng)
     ground = np.repeat(take.mouths[:1], len(source), 0) if rng.random() < 0.25 else take.mouths
     return _masked(ground, source, mask(rng))
-
-
-def reenacted(take: Take, rng: np.random.Generator) -> Mouths:
-    """One picture moved by a generator, in most cases the whole crop."""
-    source = _treated(take.reenacted, rng)
-    return source if rng.random() < 0.7 else _masked(take.mouths, source, mask(rng))
 
 
 def coded(take: Take, rng: np.random.Generator) -> Mouths:

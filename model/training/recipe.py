@@ -24,7 +24,6 @@ def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
     _step("train", *kept, "--detector", "seed", "--minutes", 45)
     _step("generator", *kept, "--minutes", 12)
     _step("autoencoder", *kept)
-    _step("reenactor", *kept)
     _step("train_temporal", *kept, "--generator", run / "generator.safetensors")
     _step("fit_verdict", *common)
     _step("limits", *kept, "--generator", run / "generator.safetensors")

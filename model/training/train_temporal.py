@@ -1,7 +1,7 @@
 """Train the detector of rendered mouths. Resumable: interrupt it and run the same command again.
 
-Half of what it sees are real mouths; half the same mouths rendered anew (`pseudo_fakes`), some by the generators and
-autoencoders that were trained here. Both of a pair are degraded alike. No generated video is trained on: what
+Half of what it sees are real mouths; half the same mouths rendered anew (`pseudo_fakes`), some by the generator or an
+autoencoder that were trained here. Both of a pair are degraded alike. No generated video is trained on: what
 generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``).
 Run: ``python -m model.training.train_temporal --data DIR --generator FILE [--minutes N]``.
 """
@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,18 +24,14 @@ from model.crops import as_grey
 from model.detector import LipSyncDetector
 from model.engine import WEIGHTS
 from model.temporal import FRAMES, TemporalDetector
-from model.training import autoencoder, reenactor
-from model.training.autoencoder import MouthAutoencoder, coded_mouths, load_autoencoder
+from model.training.autoencoder import KINDS, MouthAutoencoder, coded_mouths, load_autoencoder
 from model.training.clips import Clip, list_clips, split_clips
 from model.training.generator import MouthGenerator, load_generator, rerender_mouths, voice_of
 from model.training.prepare import PreparedClip, load_prepared, prepare
 from model.training.pseudo_fakes import Mouths, Take, degrade, pseudo_fake
-from model.training.reenactor import MouthReenactor, load_reenactor, reenacted_mouths
 from model.training.statistics import auc
 from model.training.train import Run, learning_rate
 from model.weights import load_weights, save_weights, seal
-
-T = TypeVar("T")
 
 TWINS = 6
 """Real sequences of a step, each there with a pseudo-fake of itself.
@@ -59,22 +54,18 @@ PEOPLE_POWER = 0.3
 OTHER_VOICE = 0.5
 """How often a generated mouth says what is said at another moment of the clip."""
 
-SMOOTHEST_MOTION = 1.2
-"""Frames that the motion of a reenacted mouth is smoothed over, at most: voices say less of it than pictures do."""
-
 MIN_VISIBLE = 0.8
 REPORT_S = 180
 
 
 @dataclass(frozen=True, slots=True)
 class GreyClip:
-    """Mouths (T, 96, 96) uint8, and the same ``generated``, ``coded`` and ``reenacted``; ``visible`` (T,) bool."""
+    """Mouths (T, 96, 96) uint8, and the same ``generated`` and ``coded``; ``visible`` (T,) bool."""
 
     clip: Clip
     mouths: Mouths
     generated: Mouths
     coded: Mouths
-    reenacted: Mouths
     visible: np.ndarray
 
     def begins(self) -> np.ndarray:
@@ -84,15 +75,13 @@ class GreyClip:
 
 
 class Renderer:
-    """Clips in; the same in grey out, with mouths from a generator, from one of several autoencoders and reenactors."""
+    """Clips in; the same in grey out, with mouths from a generator and from one of several autoencoders."""
 
     def __init__(
-        self, generator: MouthGenerator, autoencoders: Sequence[MouthAutoencoder],
-        reenactors: Sequence[MouthReenactor], listener: LipSyncDetector, seed: int,
-    ) -> None:  # fmt: skip
+        self, generator: MouthGenerator, autoencoders: Sequence[MouthAutoencoder], listener: LipSyncDetector, seed: int
+    ) -> None:
         self._generator = generator
         self._autoencoders = autoencoders
-        self._reenactors = reenactors
         self._listener = listener
         self._rng = np.random.default_rng(seed)
 
@@ -103,22 +92,16 @@ class Renderer:
             voice = np.roll(voice, self._rng.integers(len(voice)), 0)
         reference = crops[self._rng.integers(len(crops))]
         generated = rerender_mouths(self._generator, crops, reference, voice)
-        coded = coded_mouths(self._one_of(self._autoencoders), crops)
-        still, smooth_frames = crops[self._rng.integers(len(crops))], self._rng.uniform(0, SMOOTHEST_MOTION)
-        reenacted = reenacted_mouths(self._one_of(self._reenactors), crops, still, smooth_frames)
-        return GreyClip(clip.clip, *map(as_grey, (crops, generated, coded, reenacted)), clip.visible[: len(crops)])
-
-    def _one_of(self, networks: Sequence[T]) -> T:
-        return networks[self._rng.integers(len(networks))]
+        coded = coded_mouths(self._autoencoders[self._rng.integers(len(self._autoencoders))], crops)
+        return GreyClip(clip.clip, *map(as_grey, (crops, generated, coded)), clip.visible[: len(crops)])
 
 
 def render_clips(clips: Iterable[Clip], cache: Path, run: Path, generator: Path) -> list[GreyClip]:
-    """`few_of_each_corpus`, by the ``generator``, and by the autoencoders and reenactors that are in ``run``."""
+    """`few_of_each_corpus`, by the ``generator`` and by the autoencoders that are in ``run``."""
     listener = LipSyncDetector().eval()
     load_weights(listener, WEIGHTS / "lipsync.safetensors")
-    autoencoders = [load_autoencoder(kind, run) for kind in autoencoder.KINDS]
-    reenactors = [load_reenactor(kind, run) for kind in reenactor.KINDS]
-    render = Renderer(load_generator(generator), autoencoders, reenactors, listener, seed=0)
+    autoencoders = [load_autoencoder(kind, run) for kind in KINDS]
+    render = Renderer(load_generator(generator), autoencoders, listener, seed=0)
     return [render(one) for clip in few_of_each_corpus(clips) for one in load_prepared([clip], cache)]
 
 
@@ -144,7 +127,7 @@ class TakeSampler:
         far = [n for n in range(len(clip.mouths) - FRAMES + 1) if abs(n - begin) >= FRAMES // 2]
         at, other = slice(begin, begin + FRAMES), self._rng.choice(far) if far else None
         elsewhere = None if other is None else clip.mouths[other : other + FRAMES]
-        return Take(clip.mouths[at], clip.generated[at], clip.coded[at], clip.reenacted[at], elsewhere)
+        return Take(clip.mouths[at], clip.generated[at], clip.coded[at], elsewhere)
 
 
 class Batches:
