@@ -2,8 +2,10 @@
 
 Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unusual they would be of real video: of
 each fact only what is more suspicious than its mean over real video counts, in standard deviations, for that a mouth
-is well in sync does not excuse that it looks rendered. Sync, look and motion count alike: the root of the sum of
-their squares is how unusual the video is. No generator has a say in that, so none is needed to know an unseen one.
+is well in sync does not excuse that it looks rendered. Look and motion are of the same pixels, and compression makes
+both more unusual, so the root of the sum of their squares is how unusual the pixels are; mouth and voice are evidence
+of their own, so how unusual their sync is adds to it. No generator has a say in that, so none is needed to know an
+unseen one.
 Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a fake
 throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of real
 and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Two
@@ -147,7 +149,8 @@ class VerdictRule:
 
     def unusual(self, facts: np.ndarray, seconds: float) -> float:
         """How unusual mean facts (6,) of so much evidence are of real video: 0 not at all; see `kinds`."""
-        return float(np.linalg.norm(self.kinds(facts, seconds)))
+        sync, look, motion = self.kinds(facts, seconds)
+        return float(sync + np.hypot(look, motion))
 
     def kinds(self, facts: np.ndarray, seconds: float) -> tuple[float, float, float]:
         """How unusual sync, the look of the mouth and its motion are each, in standard deviations of real video."""

@@ -141,7 +141,7 @@ def test_only_what_is_more_suspicious_than_real_video_counts_and_each_fact_only_
     suspicious = np.array([-1, -1, -1, 1, 1, 1])
     assert RULE.unusual(usual, 5) == 0 and RULE.unusual(usual - 5 * suspicious * spread, 5) == 0
     assert RULE.kinds(usual + suspicious * spread, 5) == pytest.approx((1, 1, 1))
-    assert RULE.unusual(usual + suspicious * spread, 5) == pytest.approx(3**0.5)
+    assert RULE.unusual(usual + suspicious * spread, 5) == pytest.approx(1 + 2**0.5), "sync adds to the pixels"
     assert RULE.unusual(usual + 100 * suspicious * spread * np.eye(6)[3], 5) == 4
 
 
@@ -149,7 +149,7 @@ def test_the_same_facts_are_less_unusual_of_less_evidence():
     fluttering = replace(RULE, flutter=RULE.spread)
     facts = np.array(RULE.of_real) + 2 * np.array([-1, -1, -1, 1, 1, 1]) * RULE.spread
     by_length = [fluttering.unusual(facts, seconds) for seconds in (0.5, 1, 4, 1e6)]
-    assert by_length == pytest.approx([2 * (3 / (1 + share)) ** 0.5 for share in (1, 1, 1 / 4, 0)], rel=1e-3)
+    assert by_length == pytest.approx([2 * (1 + 2**0.5) / (1 + share) ** 0.5 for share in (1, 1, 1 / 4, 0)], rel=1e-3)
 
 
 def test_a_blunt_peak_is_suspicious_and_a_sharp_one_is_not():
