@@ -5,10 +5,9 @@ each fact only what is more suspicious than its mean over real video counts, in 
 is well in sync does not excuse that it looks rendered. Look and motion are of the same pixels, and compression makes
 both more unusual, so the root of the sum of their squares is how unusual the pixels are; mouth and voice are evidence
 of their own, so how unusual their sync is adds to it. No generator has a say in that, so none is needed to know an
-unseen one.
-Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a fake
-throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of real
-and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Two
+unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a
+fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of
+real and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Two
 thresholds make the verdict; between them it is inconclusive.
 """
 
