@@ -1,4 +1,4 @@
-"""Faces in; crops of their mouths out, 96 x 96: upright, of one size, steady; and of their upper faces, alike.
+"""Faces in; crops of their mouths out, 96 x 96: upright, of one size, steady.
 
 The crop is centred on the mean of the lip landmarks, turned by the line between the outer eye corners, and
 1.25 times as wide as the face is large; the size of a face is the larger of the outer-eye distance and
@@ -30,8 +30,6 @@ CROP_SIZE = 96
 SMOOTHING = 5
 CROP_WIDTH = 1.25
 CHIN_TO_EYES = 0.78
-UPPER_FACE = 0.85
-"""Sizes of the face from the middle of the lips up to the middle of the upper face, of eyes and forehead."""
 
 MAX_YAW_DEG = 45.0
 MIN_CROP_PX = 44.0
@@ -42,16 +40,14 @@ MIN_CROP_PX = 44.0
 class MouthCrop:
     """The mouth in one frame of the grid.
 
-    ``pixels``: (96, 96, 3) uint8 RGB. ``upper``: (96, 96) uint8 grey, the upper face at the same scale. ``visible``:
-    the face was found here, not too far turned or small. ``lip_opening``: distance of the inner lips over the size of
-    the face, 0 = closed. ``quantizer``: see `quantizer_when_shrunk`. In pixels of the upright source picture are
-    ``place``, (4,): centre x and y of the crop, and the vector along its upper edge; and ``box``: left, top, right,
-    bottom of the face.
+    ``pixels``: (96, 96, 3) uint8 RGB. ``visible``: the face was found here, not too far turned or small.
+    ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. ``quantizer``: see
+    `quantizer_when_shrunk`. In pixels of the upright source picture are ``place``, (4,): centre x and y of the crop,
+    and the vector along its upper edge; and ``box``: left, top, right, bottom of the face.
     """
 
     index: int
     pixels: np.ndarray
-    upper: np.ndarray
     visible: bool
     lip_opening: float
     quantizer: float
@@ -130,8 +126,7 @@ class MouthCropper:
         visible = sight.seen and abs(sight.face.yaw_deg) <= MAX_YAW_DEG and width_px >= MIN_CROP_PX
         return MouthCrop(
             index=sight.index,
-            pixels=cut_out(sight.frame.rgb, geometry),
-            upper=as_grey(cut_out(sight.frame.rgb, above_mouth(geometry))),
+            pixels=cut_mouth(sight.frame.rgb, geometry),
             visible=visible,
             lip_opening=lip_opening(sight.face.landmarks),
             quantizer=quantizer_when_shrunk(sight.frame.quantizer, width_px / sight.frame.scale),
@@ -172,14 +167,8 @@ def mouth_geometry(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([landmarks[list(LIPS)].mean(0), along * face_size(landmarks)])
 
 
-def above_mouth(geometry: np.ndarray) -> np.ndarray:
-    """Where the upper face is, (4,), from where the mouth is, as from `mouth_geometry`."""
-    up = np.array([geometry[3], -geometry[2]])
-    return np.concatenate([geometry[:2] + UPPER_FACE * up, geometry[2:]])
-
-
-def cut_out(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
-    """Mouth or upper face, (96, 96, 3) uint8, out of a frame; ``geometry`` as from `mouth_geometry`."""
+def cut_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    """Mouth (96, 96, 3) uint8 out of a frame; ``geometry`` as from `mouth_geometry`."""
     step = CROP_WIDTH * np.hypot(geometry[2], geometry[3]) / CROP_SIZE
     if step >= 2:
         rgb, geometry = _shrunk_around(rgb, geometry, int(step))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from model.crops import CROP_WIDTH, cut_out
+from model.crops import CROP_WIDTH, cut_mouth
 from model.media import Frame, MediaFile
 from model.results import Box, KeyFrame, Mouth, Places, Window
 
@@ -59,7 +59,7 @@ def _key_frame(window: Window, time_s: float, frame: Frame, box: Box, mouth: Mou
         time_s=round(time_s, 3),
         fake_probability=window.fake_probability or 0.0,
         picture=_jpeg(small),
-        mouth=_jpeg(cut_out(frame.rgb, np.array([x, y, *along]) * frame.scale)),
+        mouth=_jpeg(cut_mouth(frame.rgb, np.array([x, y, *along]) * frame.scale)),
     )
 
 

@@ -31,7 +31,7 @@ MIN_ACCUSATION_S = 2.0
 """Seconds of evidence below which no video is called fake, however suspicious."""
 
 MAX_SMOOTHNESS = 0.1
-"""Of the mouth, see `model.motion`: above it compression or a filter has left no trace of a camera.
+"""Of details, see `model.motion`: above it compression or a filter has left no trace of a camera.
 
 Real and generated video look alike then, and real video looks rendered.
 """
@@ -40,15 +40,15 @@ MAX_QUANTIZER = 28.0
 """See `model.crops.MouthCrop`: coded more coarsely, filmed mouths look and move as rendered ones do."""
 
 SUSPICIOUS = {
-    "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1,
-    "smooth upper face": 1,
+    "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
+    "smooth lips": 1,
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
-SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 5), slice(3, 5)
+SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(3, 6)
 """Which facts are of a kind; the last is the two before it."""
 
-MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0])
+MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0])
 """Standard deviations of real video that each fact counts at most.
 
 A mouth that does not belong to the voice is so beyond doubt; how mouths look and move differs more between kinds of
@@ -147,7 +147,7 @@ class VerdictRule:
         return [self.unusual(mean, seconds) for mean in means]
 
     def unusual(self, facts: np.ndarray, seconds: float) -> float:
-        """How unusual mean facts (5,) of so much evidence are of real video: 0 not at all; see `kinds`."""
+        """How unusual mean facts (6,) of so much evidence are of real video: 0 not at all; see `kinds`."""
         sync, look, motion = self.kinds(facts, seconds)
         return float(sync + np.hypot(look, motion))
 
@@ -158,7 +158,7 @@ class VerdictRule:
         return sync, look, motion
 
     def excess(self, facts: np.ndarray, seconds: float) -> np.ndarray:
-        """(5,): by how many standard deviations facts are more suspicious than real video usually is.
+        """(6,): by how many standard deviations facts are more suspicious than real video usually is.
 
         Those of little evidence flutter, and are less unusual for it.
         """
@@ -186,8 +186,8 @@ class VerdictRule:
 
 LOGISTICS = ("out_of_sync", "rendered", "window", "whole", "worst")
 UNFITTED = VerdictRule(
-    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 2, 0), of_real=(0,) * 5, spread=(1,) * 5,
-    flutter=(0,) * 5, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
+    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 3, 0), of_real=(0,) * 6, spread=(1,) * 6,
+    flutter=(0,) * 6, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
     tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
@@ -318,7 +318,7 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
     if by_look >= enough > 0:
         found.append(Reason("rendered_face", f"The mouth looks rendered rather than filmed, {when}."))
     if by_motion >= enough > 0:
-        detail = f"The face moves more smoothly than filmed faces do, without the noise of a camera, {when}."
+        detail = f"The mouth moves more smoothly than filmed mouths do, without the noise of a camera, {when}."
         found.append(Reason("smooth_motion", detail))
     if by_sync >= enough > 0:
         if np.mean([window.sync_facts[2] for window in windows]) < 0.5:

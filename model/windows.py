@@ -59,9 +59,8 @@ class WindowEvidence:
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
     ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and
-    ``smoothness`` (2,) how smoothly mouth and upper face move (`model.motion`), 0 where that is not known;
-    ``quantizer`` is the mean of how coarsely its mouths are coded (`model.crops.MouthCrop`), 0 where the codec does not
-    tell.
+    ``smoothness`` (2,) how smoothly the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
+    mean of how coarsely its mouths are coded (`model.crops.MouthCrop`), 0 where the codec does not tell.
     """
 
     track_id: int
@@ -79,13 +78,13 @@ class WindowEvidence:
 
     @property
     def facts(self) -> np.ndarray:
-        """(5,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
+        """(6,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
         return np.concatenate([self.sync_facts, self.content_facts])
 
     @property
     def content_facts(self) -> np.ndarray:
-        """(2,): how rendered the mouth looks, and how smoothly the upper face moves."""
-        return np.array([self.rendered, self.smoothness[1]])
+        """(3,): how rendered the mouth looks, and how smoothly it moves."""
+        return np.array([self.rendered, *self.smoothness])
 
     @property
     def sync_facts(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from model.crops import (
     CROP_SIZE,
     CROP_WIDTH,
     MouthCropper,
-    cut_out,
+    cut_mouth,
     face_size,
     follow_mouths,
     lip_opening,
@@ -109,14 +109,14 @@ def test_lip_opening_follows_the_mouth(talking):
 
 def test_the_crop_is_the_same_however_the_picture_is_turned_and_scaled(closed):
     face = follow([closed])[0][0]
-    straight = cut_out(closed, mouth_geometry(face.landmarks))
+    straight = cut_mouth(closed, mouth_geometry(face.landmarks))
     assert straight.shape == (CROP_SIZE, CROP_SIZE, 3)
     for angle, scale in ((20, 1.0), (-35, 1.0), (0, 3.0), (15, 0.7)):
         to = cv2.getRotationMatrix2D((160, 188), angle, scale)
         to[:, 2] += 600 - np.array([160, 188])
         turned = cv2.warpAffine(closed, to, (1200, 1200))
         points = face.landmarks @ to[:, :2].T + to[:, 2]
-        crop = cut_out(turned, mouth_geometry(points.astype(np.float32)))
+        crop = cut_mouth(turned, mouth_geometry(points.astype(np.float32)))
         assert np.abs(crop.astype(int) - straight).mean() < 6, (angle, scale)
 
 

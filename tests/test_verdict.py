@@ -26,10 +26,10 @@ from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_
 
 RULE = VerdictRule(
     out_of_sync=Logistic((-0.5, -0.5, -1.0), 4.0),
-    rendered=Logistic((2.0, 2.0), 0.0),
-    of_real=(6.0, 6.0, 1.0, -3.0, -0.5),
-    spread=(1.0, 1.0, 0.2, 1.0, 0.5),
-    flutter=(0.0, 0.0, 0.0, 0.0, 0.0),
+    rendered=Logistic((2.0, 2.0, 0.0), 0.0),
+    of_real=(6.0, 6.0, 1.0, -3.0, -0.5, -0.5),
+    spread=(1.0, 1.0, 0.2, 1.0, 0.5, 0.5),
+    flutter=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     window=Logistic((2.0,), -4.0),
     whole=Logistic((2.0,), -4.0),
     worst=Logistic((2.0,), -5.0),
@@ -138,16 +138,16 @@ def test_the_likelier_of_a_fake_throughout_and_in_part_counts():
 
 def test_only_what_is_more_suspicious_than_real_video_counts_and_each_fact_only_so_much():
     usual, spread = np.array(RULE.of_real), np.array(RULE.spread)
-    suspicious = np.array([-1, -1, -1, 1, 1])
+    suspicious = np.array([-1, -1, -1, 1, 1, 1])
     assert RULE.unusual(usual, 5) == 0 and RULE.unusual(usual - 5 * suspicious * spread, 5) == 0
     assert RULE.kinds(usual + suspicious * spread, 5) == pytest.approx((1, 1, 1))
     assert RULE.unusual(usual + suspicious * spread, 5) == pytest.approx(1 + 2**0.5), "sync adds to the pixels"
-    assert RULE.unusual(usual + 100 * suspicious * spread * np.eye(5)[3], 5) == 4
+    assert RULE.unusual(usual + 100 * suspicious * spread * np.eye(6)[3], 5) == 4
 
 
 def test_the_same_facts_are_less_unusual_of_less_evidence():
     fluttering = replace(RULE, flutter=RULE.spread)
-    facts = np.array(RULE.of_real) + 2 * np.array([-1, -1, -1, 1, 1]) * RULE.spread
+    facts = np.array(RULE.of_real) + 2 * np.array([-1, -1, -1, 1, 1, 1]) * RULE.spread
     by_length = [fluttering.unusual(facts, seconds) for seconds in (0.5, 1, 4, 1e6)]
     assert by_length == pytest.approx([2 * (1 + 2**0.5) / (1 + share) ** 0.5 for share in (1, 1, 1 / 4, 0)], rel=1e-3)
 

@@ -23,7 +23,7 @@ from model.training.clips import Clip, list_clips
 
 T = TypeVar("T")
 
-ARRAYS = "crops", "upper", "audio", "visible", "lip_opening", "quantizer"
+ARRAYS = "crops", "audio", "visible", "lip_opening", "quantizer"
 """Of a `PreparedClip`, in the cache."""
 
 
@@ -31,14 +31,13 @@ ARRAYS = "crops", "upper", "audio", "visible", "lip_opening", "quantizer"
 class PreparedClip:
     """The most visible face of a clip, on the 25 fps grid from the first to the last frame it was followed.
 
-    ``crops``: (T, 96, 96, 3) uint8 RGB. ``upper``: (T, 96, 96) uint8 grey, the upper face. ``audio``: (T * 640,) int16
-    at 16 kHz, beginning with the first crop. ``visible``: (T,) bool. ``lip_opening`` and ``quantizer``: (T,) float32,
-    see `model.crops.MouthCrop`. ``sound_late``: by how many frames the file's sound is known to be late.
+    ``crops``: (T, 96, 96, 3) uint8 RGB. ``audio``: (T * 640,) int16 at 16 kHz, beginning with the first
+    crop. ``visible``: (T,) bool. ``lip_opening`` and ``quantizer``: (T,) float32, see `model.crops.MouthCrop`.
+    ``sound_late``: by how many frames the file's sound is known to be late.
     """
 
     clip: Clip
     crops: np.ndarray
-    upper: np.ndarray
     audio: np.ndarray
     visible: np.ndarray
     lip_opening: np.ndarray
@@ -72,17 +71,16 @@ def _on_one_grid(crops: list[MouthCrop], sound: np.ndarray) -> dict[str, np.ndar
     first = crops[0].index if crops else 0
     length = crops[-1].index + 1 - first if crops else 0
     pixels = np.zeros((length, CROP_SIZE, CROP_SIZE, 3), np.uint8)
-    upper = np.zeros((length, CROP_SIZE, CROP_SIZE), np.uint8)
     visible, opening = np.zeros(length, bool), np.zeros(length, np.float32)
     quantizer = np.full(length, np.nan, np.float32)
     for crop in crops:
         at = crop.index - first
-        pixels[at], upper[at], visible[at] = crop.pixels, crop.upper, crop.visible
+        pixels[at], visible[at] = crop.pixels, crop.visible
         opening[at], quantizer[at] = crop.lip_opening, crop.quantizer
     heard = min(length, max(0, len(sound) // 640 - first))
     audio = np.clip(sound[first * 640 : (first + heard) * 640] * 32767, -32768, 32767).astype(np.int16)
     of_frames = (array[:heard] for array in (visible, opening, quantizer))
-    return dict(zip(ARRAYS, (pixels[:heard], upper[:heard], audio, *of_frames)))
+    return dict(zip(ARRAYS, (pixels[:heard], audio, *of_frames)))
 
 
 def _cached(cache: Path, clip: Clip) -> Path:

@@ -89,10 +89,9 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     mouths, sounds = detector.mouth_embedder(), detector.sound_embedder()
     wave = clip.audio.astype(np.float32) / 32768
     motion, rendering = MotionMeter(), detector.rendering_meter()
-    for crop, upper in zip(as_grey(clip.crops), clip.upper):
-        for part in (mouths, rendering):
+    for crop in as_grey(clip.crops):
+        for part in (mouths, motion, rendering):
             part.push(crop)
-        motion.push(crop, upper)
     rendering.finish()
     for piece in wave.reshape(-1, SAMPLES_PER_FRAME):
         sounds.push(piece)
