@@ -246,7 +246,7 @@ def enough_evidence(windows: Sequence[WindowEvidence]) -> bool:
 
 def can_be_judged(windows: Sequence[WindowEvidence]) -> bool:
     """Whether windows with evidence are enough for a probability."""
-    return evidence_s(windows) >= MIN_EVIDENCE_S and not too_compressed(windows)
+    return enough_evidence(windows) and quantizer(windows) <= MAX_QUANTIZER
 
 
 def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
