@@ -50,5 +50,6 @@ def smoothness(motion: np.ndarray) -> np.ndarray:
 
 
 def _smooth(oldest: np.ndarray, old: np.ndarray, now: np.ndarray) -> float:
-    first, second = np.abs(now - old).mean(), np.abs(now - 2 * old + oldest).mean()
-    return float(np.log((first + FLOOR) / (second + FLOOR)))
+    first, second = cv2.norm(now, old, cv2.NORM_L1), cv2.norm(now + oldest, 2 * old, cv2.NORM_L1)
+    floor = FLOOR * now.size
+    return float(np.log((first + floor) / (second + floor)))
