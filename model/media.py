@@ -15,10 +15,9 @@ from pathlib import Path
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.sidedata.encparams import VideoEncParamsType
-from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import VideoReformatter
 
+from model.coding import picture_quantizer, stream_quantizer
 from model.errors import CorruptMedia, NotMedia, NoVideoStream, TooLarge, TooLong
 
 GRID_FPS = 25
@@ -35,19 +34,6 @@ AUDIO_JITTER_S = 0.02
 """Audio timestamps that are off by less than this are rounding, not a gap."""
 
 READ_BYTES = 1 << 18
-
-ENCODING = np.dtype(
-    {
-        "names": ["blocks", "first", "block_bytes", "quantizer"],
-        "formats": ["u4", "u8", "u8", "i4"],
-        "offsets": [0, 8, 16, 28],
-        "itemsize": 64,
-    }
-)
-"""How FFmpeg says how a picture was coded: AVVideoEncParams of libavutil/video_enc_params.h."""
-
-FROM_BLOCK_TO_ITS_QUANTIZER = 16
-"""Bytes, in its AVVideoBlockParams."""
 
 NOT_VIDEO_FORMATS = {"tty", "image2", "hls", "dash", "concat", "concatf", "ffmetadata", "lavfi", "rawvideo"}
 
@@ -79,7 +65,7 @@ class Frame:
     """A picture of the grid: ``index`` / 25 seconds after time zero.
 
     ``rgb``: (H, W, 3) uint8, upright. ``scale``: pixels of ``rgb`` per pixel of the upright source. ``quantizer``: how
-    coarsely it was coded, the mean over the picture of H.264's QP (ITU-T H.264, 7.4.5), 0 to 51; nan for other codecs.
+    coarsely it was coded, see `model.coding`; nan where that is not known.
     """
 
     index: int
@@ -116,7 +102,7 @@ class MediaFile:
             self.info = StreamInfo(
                 *size,
                 fps=round(float(video.average_rate or video.guessed_rate or 0), 3),
-                video_codec=video.codec_context.name,
+                video_codec=video.codec_context.codec.canonical_name,
                 audio_codec=audio.codec_context.name if audio else None,
                 sample_rate=audio.codec_context.sample_rate if audio else None,
             )
@@ -126,13 +112,14 @@ class MediaFile:
         with self._open() as container:
             stream = _main_video_stream(container)
             converter = VideoReformatter()
+            of_stream = self._stream_quantizer()
             stream.codec_context.options = {"export_side_data": "venc_params"}
             converted: tuple[av.VideoFrame, np.ndarray, float] | None = None
             for index, picture in _on_grid(self._timed_pictures(container, stream)):
                 if converted is None or converted[0] is not picture:
                     converted = (picture, *_to_upright_rgb(picture, stream, converter))
                 self._extend((index + 1) / GRID_FPS)
-                yield Frame(index, converted[1], converted[2], _quantizer(picture))
+                yield Frame(index, converted[1], converted[2], picture_quantizer(picture, of_stream))
 
     def audio(self) -> Iterator[np.ndarray]:
         """Yield consecutive pieces, (n,) float32 in [-1, 1], from time zero on; gaps are zeros.
@@ -168,6 +155,10 @@ class MediaFile:
                     rgb, scale = _to_upright_rgb(picture, stream, VideoReformatter())
                     return Frame(round(at_s * GRID_FPS), rgb, scale)
         return None
+
+    def _stream_quantizer(self) -> float:
+        with self._open() as container:
+            return stream_quantizer(container, _main_video_stream(container))
 
     @contextmanager
     def _open(self) -> Iterator[av.container.InputContainer]:
@@ -331,16 +322,6 @@ def _to_upright_rgb(
     size = {"width": max(2, round(width * scale)), "height": max(2, round(height * scale))}
     rgb = converter.reformat(picture, **size, format="rgb24", interpolation="AREA", threads=1).to_ndarray()
     return np.ascontiguousarray(np.rot90(rgb, picture.rotation // 90)), scale
-
-
-def _quantizer(picture: av.VideoFrame) -> float:
-    coded = picture.side_data.get(SideData.VIDEO_ENC_PARAMS)
-    if coded is None or coded.codec_type != VideoEncParamsType.H264:
-        return np.nan
-    content = np.frombuffer(coded, np.uint8)
-    blocks, first, step, base = content[: ENCODING.itemsize].view(ENCODING)[0].item()
-    of_blocks = np.ndarray((blocks,), np.int32, content, first + FROM_BLOCK_TO_ITS_QUANTIZER, (step,))
-    return base + float(of_blocks.mean()) if blocks else np.nan
 
 
 def _mono_resampler() -> av.AudioResampler:

@@ -302,7 +302,7 @@ def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence])
     coded = quantizer(windows)
     if coded > MAX_QUANTIZER:
         limit = f"at most {MAX_QUANTIZER:.0f} is judged"
-        what = f"The picture is coded too coarsely (H.264 QP {coded:.0f} of 51 at the mouth's size; {limit})"
+        what = f"The picture is coded too coarsely (as by H.264's QP {coded:.0f} of 51 at the mouth's size; {limit})"
     else:
         what = "The picture holds no trace of a camera, as after heavy compression or a filter"
     detail = f"{what}; filmed and rendered faces look alike then."

@@ -30,7 +30,7 @@ from model.training.statistics import (
 from model.training.sync_figures import SHIFTS, OffsetTrial, constant_offsets
 from model.training.trials import EmbeddedClip, few_of_each, swapped_segments
 from model.training.verdict_figures import ablation, add_verdicts, false_alarms, matched_by_size, unseen_generators
-from model.verdict import UNFITTED
+from model.verdict import MAX_QUANTIZER, UNFITTED
 from tests.conftest import write_media
 
 PEOPLE = [f"p{i}" for i in range(20)]
@@ -177,6 +177,15 @@ def test_lower_quality_is_smaller_and_worse(video, tmp_path):
         size.append(out.stat().st_size)
         error.append(np.mean([np.abs(a.astype(float) - b).mean() for a, b in zip(source, pictures(out))]))
     assert size[0] > size[1] > size[2] and error[0] < error[1] < error[2]
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"), [("libx265", "hevc"), ("libvpx-vp9", "vp9"), ("libsvtav1", "av1"), ("libx264", "h264")]
+)
+def test_pictures_are_coded_as_is_asked_and_how_coarsely_is_known(video, tmp_path, codec, name):
+    media = MediaFile(written(video, tmp_path, Encoding(codec, crf=50)))
+    assert media.info.video_codec == name and media.info.audio_codec == "aac"
+    assert MAX_QUANTIZER < np.mean([frame.quantizer for frame in media.frames()]) < 51
 
 
 def test_what_is_written_anew_is_always_the_same(video, tmp_path):

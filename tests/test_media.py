@@ -10,6 +10,7 @@ import pytest
 
 from model.errors import CorruptMedia, MediaError, NotMedia, NoVideoStream, TooLarge, TooLong
 from model.media import ANALYSIS_LONG_SIDE, GRID_FPS, SAMPLE_RATE, Limits, MediaFile, load_audio
+from model.verdict import MAX_QUANTIZER
 
 FLASH_S = 1.0
 
@@ -70,14 +71,39 @@ def write_noise(path: Path, codec: str, **options: str) -> None:
         out.mux(video.encode())
 
 
-def test_how_coarsely_pictures_are_coded_is_known_of_h264_alone(tmp_path):
+def quantizers(path: Path) -> list[float]:
+    return [frame.quantizer for frame in MediaFile(path).frames()]
+
+
+def test_how_coarsely_every_picture_of_h264_is_coded_is_known(tmp_path):
     for qp in ("12", "30", "45"):
         write_noise(tmp_path / "a.mp4", "libx264", qp=qp, preset="ultrafast", bf="0")
-        found = [frame.quantizer for frame in MediaFile(tmp_path / "a.mp4").frames()]
+        found = quantizers(tmp_path / "a.mp4")
         assert len(found) == 8 and np.mean(found) == pytest.approx(int(qp), abs=1.5)
-    for name, codec in (("a.avi", "mpeg4"), ("a.webm", "libvpx-vp9")):
-        write_noise(tmp_path / name, codec)
-        assert all(np.isnan(frame.quantizer) for frame in MediaFile(tmp_path / name).frames())
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "fine", "coarse"),
+    [
+        ("a.mp4", "libx265", {"x265-params": "qp=24:log-level=none"}, {"x265-params": "qp=36:log-level=none"}),
+        ("a.webm", "libvpx-vp9", {"crf": "25", "b": "0"}, {"crf": "50", "b": "0"}),
+        ("a.mkv", "libsvtav1", {"crf": "25", "preset": "10"}, {"crf": "50", "preset": "10"}),
+    ],
+)
+def test_headers_say_how_coarsely_other_codecs_are_coded(tmp_path, name, codec, fine, coarse):
+    found = []
+    for options in (fine, coarse):
+        write_noise(tmp_path / name, codec, **options)
+        found.append(quantizers(tmp_path / name))
+    assert all(len(set(of_file)) == 1 for of_file in found)
+    assert 10 < found[0][0] < MAX_QUANTIZER - 2 and found[1][0] - found[0][0] == pytest.approx(12, abs=3)
+
+
+def test_how_coarse_a_file_is_stays_unknown_of_other_codecs(tmp_path):
+    write_noise(tmp_path / "a.avi", "mpeg4")
+    write_noise(tmp_path / "a.webm", "libvpx")
+    assert np.isnan([*quantizers(tmp_path / "a.avi"), *quantizers(tmp_path / "a.webm")]).all()
+    assert av.logging.get_level() is None
 
 
 @pytest.mark.parametrize("fps", [10, 15, 24, 30000 / 1001, 50, 60, 120])

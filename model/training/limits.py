@@ -38,7 +38,7 @@ RESULT = "limits.json"
 AS_IT_IS = "as it is"
 THIRDS = 3
 MOST_OF_A_PERSON = 2
-COSTS_DETAIL = "written anew", "H.264", "240 lines", "uploaded twice", "alike"
+COSTS_DETAIL = "written anew", "H.264", "240 lines", "uploaded twice", "alike", "HEVC", "VP9", "AV1"
 WAYS = {name: steps for name, steps in CONDITIONS.items() if name.startswith(COSTS_DETAIL)}
 BANDS = (0, 22, 25, 28, 33, 52)
 """Of QP, see `model.crops.quantizer_when_shrunk`."""

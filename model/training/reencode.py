@@ -1,5 +1,6 @@
 """Video file in; the same video as uploading, shrinking or converting it would leave it, out."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,17 +16,28 @@ from model.sample import SAME_EVERYWHERE
 TICKS = 90_000
 """Of a second, in which the times of pictures are written."""
 
+OPTIONS = {
+    "libx264": {"preset": "veryfast", "threads": "1"} | SAME_EVERYWHERE,
+    "libx265": {"preset": "veryfast", "threads": "1", "x265-params": "log-level=none:pools=1:frame-threads=1"},
+    "libvpx-vp9": {"deadline": "good", "cpu-used": "5", "threads": "1", "b": "0"},
+    "libsvtav1": {"preset": "9", "svtav1-params": "lp=1"},
+}
+"""Of encoders, beside their constant rate factor."""
+
+os.environ.setdefault("SVT_LOG", "1")
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How a file is written anew, as H.264 and AAC (mono, 16 kHz) in MP4.
+    """How a file is written anew, with AAC (mono, 16 kHz) in MP4.
 
-    ``crf``: constant rate factor of the picture. ``height``: in pixels, at most; None as it was. ``square``: side
-    in pixels of a square that the picture is fitted into, black around. ``fps``: None as it was; else every 1 / fps
-    seconds the source's picture that is nearest in time. ``audio_kbps``: of the sound. ``snr_db``: white noise is
-    added to the sound, so far below it.
+    ``codec``: the encoder of the picture, one of `OPTIONS`. ``crf``: its constant rate factor. ``height``: in pixels,
+    at most; None as it was. ``square``: side in pixels of a square that the picture is fitted into, black around.
+    ``fps``: None as it was; else every 1 / fps seconds the source's picture that is nearest in time. ``audio_kbps``:
+    of the sound. ``snr_db``: white noise is added to the sound, so far below it.
     """
 
+    codec: str = "libx264"
     crf: int = 18
     height: int | None = None
     square: int | None = None
@@ -49,8 +61,8 @@ def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> 
     with av.open(str(target), "w") as out:
         if len(sound):
             audio = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=1000 * encoding.audio_kbps)
-        options = {"crf": str(encoding.crf), "preset": "veryfast", "threads": "1"} | SAME_EVERYWHERE
-        video = out.add_stream("libx264", rate=encoding.fps or 25, options=options)
+        options = OPTIONS[encoding.codec] | {"crf": str(encoding.crf)}
+        video = out.add_stream(encoding.codec, rate=encoding.fps or 25, options=options)
         video.pix_fmt, video.codec_context.time_base = "yuv420p", Fraction(1, TICKS)
         for time_s, rgb in pictures:
             rgb = fitted(rgb, encoding)

@@ -55,6 +55,12 @@ CONDITIONS: Mapping[str, tuple[Encoding, ...]] = {
         Encoding(crf=32, height=360, audio_kbps=48),
     ),
     "alike: in 256 x 256 pixels, 25 fps, CRF 23": (ALIKE,),
+    "HEVC, CRF 28": (Encoding("libx265", crf=28),),
+    "HEVC, CRF 33": (Encoding("libx265", crf=33),),
+    "VP9, CRF 38": (Encoding("libvpx-vp9", crf=38),),
+    "VP9, CRF 54": (Encoding("libvpx-vp9", crf=54),),
+    "AV1, CRF 30": (Encoding("libsvtav1", crf=30),),
+    "AV1, CRF 50": (Encoding("libsvtav1", crf=50),),
 }
 
 
