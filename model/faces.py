@@ -8,7 +8,8 @@ straight way from one place to the other.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
@@ -44,7 +45,7 @@ CUT_DIFFERENCE = 28.0
 """Mean absolute difference of two grey 32 x 18 thumbnails, in grey levels of 255, above which is a cut."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Face:
     """One face in one frame. ``landmarks``: (468, 2) float32, pixels. Angles: degrees, 0 = frontal."""
 
@@ -52,7 +53,7 @@ class Face:
     yaw_deg: float
     roll_deg: float
 
-    @property
+    @cached_property
     def box(self) -> np.ndarray:
         """(4,) float32: left, top, right, bottom in pixels."""
         return np.concatenate([self.landmarks.min(0), self.landmarks.max(0)])
@@ -252,7 +253,7 @@ def _between(a: Face | None, b: Face | None, share: float) -> Face | None:
     """``share`` of the way from one face to the other."""
     if a is None or b is None:
         return None
-    parts = ((getattr(a, name), getattr(b, name)) for name in Face.__slots__)
+    parts = ((getattr(a, part.name), getattr(b, part.name)) for part in fields(Face))
     return Face(*(old + share * (new - old) for old, new in parts))
 
 
