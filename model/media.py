@@ -19,6 +19,7 @@ from av.video.reformatter import VideoReformatter
 
 from model.coding import picture_quantizer, stream_quantizer
 from model.errors import CorruptMedia, NotMedia, NoVideoStream, TooLarge, TooLong
+from model.interlacing import deinterlaced
 
 GRID_FPS = 25
 SAMPLE_RATE = 16_000
@@ -115,7 +116,7 @@ class MediaFile:
             of_stream = self._stream_quantizer()
             stream.codec_context.options = {"export_side_data": "venc_params"}
             converted: tuple[av.VideoFrame, np.ndarray, float] | None = None
-            for index, picture in _on_grid(self._timed_pictures(container, stream)):
+            for index, picture in _on_grid(deinterlaced(self._timed_pictures(container, stream))):
                 if converted is None or converted[0] is not picture:
                     converted = (picture, *_to_upright_rgb(picture, stream, converter))
                 self._extend((index + 1) / GRID_FPS)

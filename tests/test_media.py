@@ -106,6 +106,41 @@ def test_how_coarse_a_file_is_stays_unknown_of_other_codecs(tmp_path):
     assert av.logging.get_level() is None
 
 
+def write_woven(path: Path, flagged: bool = True) -> None:
+    """12 pictures of a bar that moves 4 pixels a field; even lines are filmed 20 ms after odd ones."""
+    with av.open(str(path), "w") as out:
+        flags = {"flags": "+ilme+ildct"} if flagged else {}
+        video = out.add_stream("libx264", rate=25, options={"qp": "10", "preset": "ultrafast"} | flags)
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
+        for index in range(12):
+            field = 2 * index + (np.arange(96)[:, None] + 1) % 2
+            bar = np.abs(np.arange(160) - 20 - 4 * field) < 6
+            grey = np.repeat(np.where(bar, 220, 40).astype(np.uint8)[..., None], 3, 2)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        out.mux(video.encode())
+
+
+def combs(path: Path) -> np.ndarray:
+    """By picture, how much lines differ from those beside them."""
+    greens = [frame.rgb[..., 1].astype(float) for frame in MediaFile(path).frames()]
+    return np.array([np.abs(np.diff(green[10:-10], axis=0)).mean() for green in greens])
+
+
+def test_two_instants_woven_into_one_picture_are_told_apart(tmp_path):
+    for flagged in (True, False):
+        write_woven(tmp_path / f"{flagged}.mkv", flagged)
+    whole, combed = (combs(tmp_path / f"{flagged}.mkv") for flagged in (True, False))
+    assert len(whole) == len(combed) == 12
+    assert (combed > 8).all() and (whole < combed / 4).all()
+
+
+def test_an_interlaced_picture_keeps_its_time_and_first_instant(tmp_path):
+    write_woven(tmp_path / "a.mkv")
+    for frame in MediaFile(tmp_path / "a.mkv").frames():
+        bar = np.flatnonzero(frame.rgb[48, :, 1] > 130)
+        assert bar.mean() == pytest.approx(20 + 8 * frame.index, abs=1.5)
+
+
 @pytest.mark.parametrize("fps", [10, 15, 24, 30000 / 1001, 50, 60, 120])
 def test_any_frame_rate_comes_out_at_25_a_second_and_in_time(tmp_path, fps):
     write_video(tmp_path / "a.mp4", np.arange(round(2 * fps)) / fps)
