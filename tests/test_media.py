@@ -106,6 +106,13 @@ def test_how_coarse_a_file_is_stays_unknown_of_other_codecs(tmp_path):
     assert av.logging.get_level() is None
 
 
+def test_packets_that_could_hold_too_many_headers_are_not_read(tmp_path, monkeypatch):
+    write_noise(tmp_path / "a.webm", "libvpx-vp9")
+    assert not np.isnan(quantizers(tmp_path / "a.webm")).any()
+    monkeypatch.setattr("model.coding.MOST_BYTES", 100)
+    assert np.isnan(quantizers(tmp_path / "a.webm")).all()
+
+
 def write_woven(path: Path, flagged: bool = True) -> None:
     """12 pictures of a bar that moves 4 pixels a field; even lines are filmed 20 ms after odd ones."""
     with av.open(str(path), "w") as out:
