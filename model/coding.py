@@ -5,7 +5,7 @@ Of H.264 the decoder tells the QP of every block. Of HEVC, VP9 and AV1 only head
 every doubling of the step of the quantiser (ITU-T H.265, 8.6.1; VP9 specification, 8.6.1; AV1 specification, 7.12.2).
 """
 
-from collections.abc import Iterator
+import re
 from itertools import islice
 from threading import Lock
 
@@ -22,6 +22,9 @@ AS_H264 = {"hevc": (1.0, -8.0), "vp9": (1 / 8, 5.5), "av1": (1 / 8, 12.0)}
 Real mouths then look as much more rendered for it as after H.264 of that QP (AV1 smooths the more), on training and
 validation people; see ``weights/EXPERIMENTS.md``.
 """
+
+HEADER = re.compile(r"\d+\s+(init_qp_minus26|slice_qp_delta|base_q_idx)\s.*= (-?\d+)\s*$")
+"""A line that tells of a quantiser: its name in the specification, and its value."""
 
 HEVC_QP = 26
 """To which headers of HEVC add."""
@@ -60,32 +63,24 @@ def picture_quantizer(picture: av.VideoFrame, otherwise: float = np.nan) -> floa
 
 
 def stream_quantizer(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """Mean over the first pictures of a stream of HEVC, VP9 or AV1; nan for others, or if headers can't be read.
+    """Mean over the first pictures of a stream of one of the codecs `AS_H264`; nan if its headers can't be read.
 
     Reads packets of ``container``, which is at its start.
     """
     codec = stream.codec_context.codec.canonical_name
-    if codec not in AS_H264:
-        return np.nan
-    base, found = HEVC_QP, []
-    for name, value in _headers(container, stream):
+    base, found = HEVC_QP if codec == "hevc" else 0, []
+    for header in filter(None, map(HEADER.match, _traced(container, stream))):
+        name, value = header[1], int(header[2])
         if name == "init_qp_minus26":
             base = HEVC_QP + value
-        elif name in ("slice_qp_delta", "base_q_idx"):
-            found.append(value + (base if codec == "hevc" else 0))
+        else:
+            found.append(base + value)
     factor, summand = AS_H264[codec]
     return factor * float(np.mean(found)) + summand if found else np.nan
 
 
-def _headers(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[str, int]]:
-    """Names and values, as far as they can be read."""
-    for line in _traced(container, stream):
-        place, *words = line.split()
-        if place.isdigit() and words[-2:-1] == ["="]:
-            yield words[0], int(words[-1])
-
-
 def _traced(container: av.container.InputContainer, stream: av.VideoStream) -> list[str]:
+    """Lines about the headers, as far as they can be read."""
     with _log, av.logging.Capture() as told:
         av.logging.set_level(av.logging.INFO)
         try:

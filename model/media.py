@@ -17,7 +17,7 @@ import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
-from model.coding import picture_quantizer, stream_quantizer
+from model.coding import AS_H264, picture_quantizer, stream_quantizer
 from model.errors import CorruptMedia, NotMedia, NoVideoStream, TooLarge, TooLong
 from model.interlacing import deinterlaced
 
@@ -158,6 +158,8 @@ class MediaFile:
         return None
 
     def _stream_quantizer(self) -> float:
+        if self.info.video_codec not in AS_H264:
+            return np.nan
         with self._open() as container:
             return stream_quantizer(container, _main_video_stream(container))
 

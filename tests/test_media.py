@@ -59,16 +59,19 @@ def bang_s(media: MediaFile) -> float:
     return float(np.argmax(np.abs(load_audio(media)) > 0.2)) / SAMPLE_RATE
 
 
-def write_noise(path: Path, codec: str, **options: str) -> None:
-    """Eight pictures of noise that no other picture predicts."""
-    rng = np.random.default_rng(0)
+def write_pictures(path: Path, pictures: np.ndarray, codec: str, **options: str) -> None:
+    """``pictures``: (T, H, W, 3) uint8."""
     with av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=25, options=options)
-        video.width, video.height, video.pix_fmt = 128, 96, "yuv420p"
-        for _ in range(8):
-            picture = rng.integers(0, 256, (96, 128, 3), np.uint8)
+        video.height, video.width, video.pix_fmt = *pictures.shape[1:3], "yuv420p"
+        for picture in pictures:
             out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(video.encode())
+
+
+def write_noise(path: Path, codec: str, **options: str) -> None:
+    """Eight pictures of noise that no other picture predicts."""
+    write_pictures(path, np.random.default_rng(0).integers(0, 256, (8, 96, 128, 3), np.uint8), codec, **options)
 
 
 def quantizers(path: Path) -> list[float]:
@@ -115,16 +118,11 @@ def test_packets_that_could_hold_too_many_headers_are_not_read(tmp_path, monkeyp
 
 def write_woven(path: Path, flagged: bool = True) -> None:
     """12 pictures of a bar that moves 4 pixels a field; even lines are filmed 20 ms after odd ones."""
-    with av.open(str(path), "w") as out:
-        flags = {"flags": "+ilme+ildct"} if flagged else {}
-        video = out.add_stream("libx264", rate=25, options={"qp": "10", "preset": "ultrafast"} | flags)
-        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
-        for index in range(12):
-            field = 2 * index + (np.arange(96)[:, None] + 1) % 2
-            bar = np.abs(np.arange(160) - 20 - 4 * field) < 6
-            grey = np.repeat(np.where(bar, 220, 40).astype(np.uint8)[..., None], 3, 2)
-            out.mux(video.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        out.mux(video.encode())
+    index, line, column = np.ogrid[:12, :96, :160]
+    bar = np.abs(column - 20 - 4 * (2 * index + (line + 1) % 2)) < 6
+    pictures = np.repeat(np.where(bar, 220, 40).astype(np.uint8)[..., None], 3, 3)
+    flags = {"flags": "+ilme+ildct"} if flagged else {}
+    write_pictures(path, pictures, "libx264", qp="10", preset="ultrafast", **flags)
 
 
 def combs(path: Path) -> np.ndarray:
