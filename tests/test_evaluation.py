@@ -1,5 +1,6 @@
 """Figures, tables, plots, degradations and probes: what the model card is made of."""
 
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -183,7 +184,9 @@ def test_lower_quality_is_smaller_and_worse(video, tmp_path):
     ("codec", "name"), [("libx265", "hevc"), ("libvpx-vp9", "vp9"), ("libsvtav1", "av1"), ("libx264", "h264")]
 )
 def test_pictures_are_coded_as_is_asked_and_how_coarsely_is_known(video, tmp_path, codec, name):
+    scheduling = os.sched_getscheduler(0)
     media = MediaFile(written(video, tmp_path, Encoding(codec, crf=50)))
+    assert os.sched_getscheduler(0) == scheduling
     assert media.info.video_codec == name and media.info.audio_codec == "aac"
     assert MAX_QUANTIZER < np.mean([frame.quantizer for frame in media.frames()]) < 51
 

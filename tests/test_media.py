@@ -10,6 +10,7 @@ import pytest
 
 from model.errors import CorruptMedia, MediaError, NotMedia, NoVideoStream, TooLarge, TooLong
 from model.media import ANALYSIS_LONG_SIDE, GRID_FPS, SAMPLE_RATE, Limits, MediaFile, load_audio
+from model.training.reencode import same_scheduling
 from model.verdict import MAX_QUANTIZER
 
 FLASH_S = 1.0
@@ -61,7 +62,7 @@ def bang_s(media: MediaFile) -> float:
 
 def write_pictures(path: Path, pictures: np.ndarray, codec: str, **options: str) -> None:
     """``pictures``: (T, H, W, 3) uint8."""
-    with av.open(str(path), "w") as out:
+    with same_scheduling(), av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=25, options=options)
         video.height, video.width, video.pix_fmt = *pictures.shape[1:3], "yuv420p"
         for picture in pictures:

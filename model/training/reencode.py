@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -58,7 +59,7 @@ def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> 
     sound = load_audio(MediaFile(source))[: round(seconds * SAMPLE_RATE)]
     if encoding.snr_db is not None:
         sound = noisy(sound, encoding.snr_db)
-    with av.open(str(target), "w") as out:
+    with same_scheduling(), av.open(str(target), "w") as out:
         if len(sound):
             audio = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=1000 * encoding.audio_kbps)
         options = OPTIONS[encoding.codec] | {"crf": str(encoding.crf)}
@@ -77,6 +78,16 @@ def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> 
             heard.sample_rate, heard.pts = SAMPLE_RATE, 0
             out.mux(audio.encode(heard))
             out.mux(audio.encode())
+
+
+@contextmanager
+def same_scheduling() -> Iterator[None]:
+    """SVT-AV1 makes the thread that calls it a real-time one, where it may, and leaves it so; all others starve."""
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
 
 
 def reencode_in_turn(source: Path, scratch: Path, encodings: Sequence[Encoding], seconds: float) -> Path:
