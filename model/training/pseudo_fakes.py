@@ -179,17 +179,25 @@ def mask(rng: np.random.Generator) -> np.ndarray:
 
 
 def degrade(mouths: Mouths, rng: np.random.Generator) -> Mouths:
-    """What cameras, trackers and uploading do, to real and fake alike; little of it, for what is fine must be seen."""
+    """What cameras, trackers and uploading do, to real and fake alike; not so much that it leaves no difference."""
     mouths = mouths[:, :, ::-1] if rng.random() < 0.5 else mouths
     mouths = _tracked_elsewhere(mouths, rng)
-    if rng.random() < 0.25:
-        mouths = resized(mouths, rng.uniform(0.6, 1.0), rng)
-    if rng.random() < 0.6:
-        contrast, light = rng.uniform(0.6, 1.35), rng.normal(0, 12)
-        mouths = _as_pixels((mouths.astype(np.float32) - 128) * contrast + 128 + light)
-    mouths = _at_another_rate(mouths, rng)
     if rng.random() < 0.45:
-        mouths = compressed(mouths, int(rng.integers(10, 25)), rng)
+        mouths = resized(mouths, rng.uniform(0.45, 1.0), rng)
+    if rng.random() < 0.15:
+        mouths = blurred(mouths, rng.uniform(0.4, 1.0))
+    if rng.random() < 0.2:
+        mouths = sharpened(mouths, rng.uniform(0.3, 1.2), 1.2)
+    if rng.random() < 0.6:
+        light, contrast = rng.normal(0, 12), rng.uniform(0.6, 1.35)
+        mouths = _as_pixels((mouths.astype(np.float32) - 128) * contrast + 128 + light)
+    if rng.random() < 0.2:
+        mouths = _as_pixels(mouths + rng.normal(0, rng.uniform(0.5, 5), mouths.shape))
+    mouths = _at_another_rate(mouths, rng)
+    if rng.random() < 0.7:
+        mouths = compressed(mouths, int(rng.integers(12, 30)), rng)
+    if rng.random() < 0.25:
+        mouths = compressed(mouths, int(rng.integers(20, 30)), rng)
     return np.ascontiguousarray(mouths)
 
 
