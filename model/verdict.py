@@ -41,15 +41,15 @@ MAX_QUANTIZER = 28.0
 
 SUSPICIOUS = {
     "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
-    "smooth lips": 1,
+    "smooth lips": 1, "smooth colours": 1,
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
-SYNC, LOOK, MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(3, 6)
-"""Which facts are of a kind; the last is the two before it."""
+SYNC, LOOK, GREY_MOTION, COLOUR_MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7), slice(3, 7)
+"""Which facts belong together; the last is the three before it."""
 
-MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0])
-"""Standard deviations of real video that each fact counts at most.
+MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0])
+"""Standard deviations of real video that each fact counts at most; motion as a whole counts no more than one of its own.
 
 A mouth that does not belong to the voice is so beyond doubt; how mouths look and move differs more between kinds of
 real video than a network knows, so that neither alone gets a video called fake.
@@ -147,18 +147,22 @@ class VerdictRule:
         return [self.unusual(mean, seconds) for mean in means]
 
     def unusual(self, facts: np.ndarray, seconds: float) -> float:
-        """How unusual mean facts (6,) of so much evidence are of real video: 0 not at all; see `kinds`."""
+        """How unusual mean facts (7,) of so much evidence are of real video: 0 not at all; see `kinds`."""
         sync, look, motion = self.kinds(facts, seconds)
         return float(sync + np.hypot(look, motion))
 
     def kinds(self, facts: np.ndarray, seconds: float) -> tuple[float, float, float]:
-        """How unusual sync, the look of the mouth and its motion are each, in standard deviations of real video."""
+        """How unusual sync, the look of the mouth and its motion are each, in standard deviations of real video.
+
+        Motion in grey and that of colours add as look and motion do; a filter that takes noise away smooths both.
+        """
         excess = self.excess(facts, seconds)
-        sync, look, motion = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in (SYNC, LOOK, MOTION))
-        return sync, look, motion
+        kinds = SYNC, LOOK, GREY_MOTION, COLOUR_MOTION
+        sync, look, grey, colours = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in kinds)
+        return sync, look, min(float(np.hypot(grey, colours)), MOST_UNUSUAL[CONTENT].max())
 
     def excess(self, facts: np.ndarray, seconds: float) -> np.ndarray:
-        """(6,): by how many standard deviations facts are more suspicious than real video usually is.
+        """(7,): by how many standard deviations facts are more suspicious than real video usually is.
 
         Those of little evidence flutter, and are less unusual for it.
         """
@@ -186,8 +190,8 @@ class VerdictRule:
 
 LOGISTICS = ("out_of_sync", "rendered", "window", "whole", "worst")
 UNFITTED = VerdictRule(
-    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 3, 0), of_real=(0,) * 6, spread=(1,) * 6,
-    flutter=(0,) * 6, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
+    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 4, 0), of_real=(0,) * 7, spread=(1,) * 7,
+    flutter=(0,) * 7, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
     tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""

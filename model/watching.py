@@ -133,7 +133,8 @@ class WatchedFace:
         if len(self._visible) % PLACE_EVERY == 0:
             self._places.append((_box(*crop.box), _mouth(crop.place)) if visible else None)
         grey = as_grey(crop.pixels)
-        for part in (self._embedder, self._motion, self._rendering):
+        self._motion.push(grey, crop.pixels)
+        for part in (self._embedder, self._rendering):
             part.push(grey)
         self._visible.append(visible)
         self._opening.append(crop.lip_opening)
