@@ -1,10 +1,14 @@
-"""Mouth crops in; how smoothly they move, out.
+"""Mouth crops in; how smoothly they move, and how restless their colours are, out.
 
 What a camera films carries noise that is new in every picture; what a network renders moves as smoothly as the
 network does. So of filmed video the second difference over time is large beside the first: 1.7 times if there were
 only noise, next to nothing if there were only smooth motion. It is measured on details of one to three pixels over
-the whole crop, on everything at the lips, and on the colour of the face: there noise comes in blotches (a sensor has
-fewer pixels of each colour than of all, and video keeps a quarter of the colours), so in details three times as large.
+the whole crop, on everything at the lips, and on the colours of the face: their noise comes in blotches (a sensor has
+fewer pixels of each colour than of all, and video keeps a quarter of the colours), so on details three times as large.
+
+The colours of filmed lips move with the lips. A network that paints a mouth anew for every picture paints its colours
+anew, too: they change more from picture to picture, next to those of nose and cheeks in the same pictures, than the
+change in grey explains. What the camera and the codec do to a picture, they do to both places.
 """
 
 import cv2
@@ -14,8 +18,8 @@ LIPS = (slice(30, 66), slice(22, 74))
 """Where in a crop of 96 x 96 the lips are."""
 
 COLOUR_SIZE = 32
-FACE = (slice(5, 27), slice(4, 28))
-"""Where in a crop shrunk to that size there is face, whoever it is."""
+FACE, MOUTH, ABOVE = (slice(5, 27), slice(4, 28)), (slice(11, 21), slice(9, 23)), (slice(1, 11), slice(4, 28))
+"""Where in a crop shrunk to that size there is face, whoever it is; the lips; and what is above them."""
 
 DETAIL_PX = 1.0, 3.0
 FLOOR, COLOUR_FLOOR = 0.02, 0.005
@@ -24,39 +28,69 @@ FLOOR, COLOUR_FLOOR = 0.02, 0.005
 NOISE = 3**0.5
 """Second over first difference of noise; what has no colour is taken to be as noisy, so that it tells nothing."""
 
-PERCENTILE = 85
+GREY_SHARE = 0.5
+"""How much of how much more the lips change than what is above them, in grey, is expected of their colours."""
+
+PERCENTILES = 85, 85, 85, 50
 """The smoother moments of a window count: noise may be hidden by a codec's pauses, but not made up."""
+
+FACTS = len(PERCENTILES)
 
 
 class MotionMeter:
     """Measures successive crops of one face."""
 
     def __init__(self) -> None:
-        self._before: list[tuple[np.ndarray, ...]] = []
+        self._before: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._measured: list[tuple[float, ...]] = []
 
     def push(self, grey: np.ndarray, pixels: np.ndarray) -> None:
         """Add the next crop, (96, 96) uint8 grey and (96, 96, 3) uint8 RGB."""
         numbers = grey.astype(np.float32)
-        self._before = [*self._before[-2:], (_details(numbers), numbers[LIPS], _details(_colours(pixels))[FACE])]
-        details, lips, colours = zip(*self._before)
-        enough = len(self._before) == 3
-        self._measured.append(
-            (_smooth(*details), _smooth(*lips), _smooth(*colours, COLOUR_FLOOR, NOISE)) if enough else (np.nan,) * 3
-        )
+        self._before = [*self._before[-2:], (_details(numbers), numbers[LIPS], _details(_shrunk(pixels)))]
+        self._measured.append(_measure(*zip(*self._before)) if len(self._before) == 3 else (np.nan,) * FACTS)
 
     def measured(self, first: int = 0, end: int | None = None) -> np.ndarray:
-        """(T, 3) float of crops ``first`` to ``end`` - 1: log of the first over the second difference.
+        """(T, 4) float of crops ``first`` to ``end`` - 1; nan for the first two crops.
 
-        Of details, of the lips and of colours; about -0.5 for noise, > 0 for smooth motion; nan for the first two crops.
+        Log of the first over the second difference of details, of the lips and of colours: about -0.5 for noise, > 0
+        for smooth motion. And log of how much more the colours of the lips change than those above them, less half of
+        that of the grey: 0 for noise.
         """
-        return np.array(self._measured[first:end], np.float32).reshape(-1, 3)
+        return np.array(self._measured[first:end], np.float32).reshape(-1, FACTS)
 
 
-def smoothness(motion: np.ndarray) -> np.ndarray:
-    """(3,): of some frames of a `MotionMeter`, (T, 3); 0 where nothing is known."""
+def typical_motion(motion: np.ndarray) -> np.ndarray:
+    """(4,): of some frames of a `MotionMeter`, (T, 4); 0 where nothing is known."""
     known = motion[~np.isnan(motion).any(1)]
-    return np.percentile(known, PERCENTILE, axis=0) if len(known) else np.zeros(3)
+    if not len(known):
+        return np.zeros(FACTS)
+    return np.array([np.percentile(of_one, share) for of_one, share in zip(known.T, PERCENTILES)])
+
+
+Three = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of successive pictures, the oldest first."""
+
+
+def _measure(details: Three, lips: Three, shrunk: Three) -> tuple[float, ...]:
+    oldest, old, now = (np.ascontiguousarray(picture[FACE][..., 1:]) for picture in shrunk)
+    colours = _smooth((oldest, old, now), COLOUR_FLOOR, NOISE)
+    return _smooth(details), _smooth(lips), colours, _restless(np.abs(shrunk[2] - shrunk[1]))
+
+
+def _smooth(pictures: Three, floor: float = FLOOR, without: float = 1.0) -> float:
+    """``without``: second over first difference of what does not change at all."""
+    oldest, old, now = pictures
+    first, second = cv2.norm(now, old, cv2.NORM_L1), cv2.norm(now + oldest, 2 * old, cv2.NORM_L1)
+    least = floor * now.size
+    return float(np.log((first + least) / (second + without * least)))
+
+
+def _restless(change: np.ndarray) -> float:
+    """``change``: (32, 32, 3), of grey and of both colour differences."""
+    lips, above = (change[place].mean((0, 1)) for place in (MOUTH, ABOVE))
+    grey, *_ = np.log((lips + FLOOR) / (above + FLOOR))
+    return float(np.log((lips[1:].sum() + FLOOR) / (above[1:].sum() + FLOOR)) - GREY_SHARE * grey)
 
 
 def _details(picture: np.ndarray) -> np.ndarray:
@@ -64,16 +98,7 @@ def _details(picture: np.ndarray) -> np.ndarray:
     return fine - coarse
 
 
-def _colours(pixels: np.ndarray) -> np.ndarray:
-    """(32, 32, 2) float32: both colour differences (ITU-R BT.601) of a crop, shrunk."""
-    differences = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)[..., 1:].astype(np.float32)
-    return cv2.resize(differences, (COLOUR_SIZE, COLOUR_SIZE), interpolation=cv2.INTER_AREA)
-
-
-def _smooth(
-    oldest: np.ndarray, old: np.ndarray, now: np.ndarray, floor: float = FLOOR, without: float = 1.0
-) -> float:
-    """``without``: second over first difference of what does not change at all."""
-    first, second = cv2.norm(now, old, cv2.NORM_L1), cv2.norm(now + oldest, 2 * old, cv2.NORM_L1)
-    least = floor * now.size
-    return float(np.log((first + least) / (second + without * least)))
+def _shrunk(pixels: np.ndarray) -> np.ndarray:
+    """(32, 32, 3) float32: grey and both colour differences (ITU-R BT.601) of a crop."""
+    separate = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+    return cv2.resize(separate, (COLOUR_SIZE, COLOUR_SIZE), interpolation=cv2.INTER_AREA)

@@ -2,9 +2,10 @@
 
 Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unusual they would be of real video: of
 each fact only what is more suspicious than its mean over real video counts, in standard deviations, for that a mouth
-is well in sync does not excuse that it looks rendered. Look and motion are of the same pixels, and compression makes
-both more unusual, so the root of the sum of their squares is how unusual the pixels are; mouth and voice are evidence
-of their own, so how unusual their sync is adds to it. No generator has a say in that, so none is needed to know an
+is well in sync does not excuse that it looks rendered. Look and smooth motion are of the same pixels, and compression
+makes both more unusual, so the root of the sum of their squares is how unusual the pixels are. Mouth and voice are
+evidence of their own, and so is how much more the colours of the lips change than those above them, for compression
+changes both alike: how unusual they are adds to it. No generator has a say in that, so none is needed to know an
 unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a
 fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of
 real and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Two
@@ -15,6 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -41,18 +43,19 @@ MAX_QUANTIZER = 28.0
 
 SUSPICIOUS = {
     "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
-    "smooth lips": 1, "smooth colours": 1,
+    "smooth lips": 1, "smooth colours": 1, "restless colours": 1,
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
-SYNC, LOOK, GREY_MOTION, COLOUR_MOTION, CONTENT = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7), slice(3, 7)
-"""Which facts belong together; the last is the three before it."""
+SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7), slice(7, 8)
+CONTENT = slice(3, 8)
+"""Which facts belong together; the last is all but the first."""
 
-MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0])
-"""Standard deviations of real video that each fact counts at most; motion as a whole counts no more than one of its own.
+MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0, 4.0])
+"""Standard deviations of real video that each fact counts at most; all that is smooth together no more than one of them.
 
 A mouth that does not belong to the voice is so beyond doubt; how mouths look and move differs more between kinds of
-real video than a network knows, so that neither alone gets a video called fake.
+real video than a network knows, so that none of that alone gets a video called fake.
 """
 
 STRETCH_S = 2.0
@@ -81,6 +84,19 @@ class Logistic:
     def log_odds(self, facts: np.ndarray) -> float:
         """Before the sigmoid."""
         return float(np.dot(self.weights, facts) + self.bias)
+
+
+class Kinds(NamedTuple):
+    """How unusual of real video each kind of evidence is: 0 not at all.
+
+    ``sync``; ``look`` of the mouth, as a network sees it; ``motion``: how smoothly it moves, in grey and in colours;
+    ``colours``: how restless those of the lips are.
+    """
+
+    sync: float
+    look: float
+    motion: float
+    colours: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,29 +163,29 @@ class VerdictRule:
         return [self.unusual(mean, seconds) for mean in means]
 
     def unusual(self, facts: np.ndarray, seconds: float) -> float:
-        """How unusual mean facts (7,) of so much evidence are of real video: 0 not at all; see `kinds`."""
-        sync, look, motion = self.kinds(facts, seconds)
-        return float(sync + np.hypot(look, motion))
+        """How unusual mean facts (8,) of so much evidence are of real video: 0 not at all; see `kinds`."""
+        sync, look, motion, colours = self.kinds(facts, seconds)
+        return float(sync + np.hypot(look, motion) + colours)
 
-    def kinds(self, facts: np.ndarray, seconds: float) -> tuple[float, float, float]:
-        """How unusual sync, the look of the mouth and its motion are each, in standard deviations of real video.
+    def kinds(self, facts: np.ndarray, seconds: float) -> Kinds:
+        """How unusual facts of each kind are, in standard deviations of real video.
 
-        Motion in grey and that of colours add as look and motion do; a filter that takes noise away smooths both.
+        How smooth grey and how smooth colours are add as look and motion do; what takes noise away smooths both.
         """
         excess = self.excess(facts, seconds)
-        kinds = SYNC, LOOK, GREY_MOTION, COLOUR_MOTION
-        sync, look, grey, colours = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in kinds)
-        return sync, look, min(float(np.hypot(grey, colours)), MOST_UNUSUAL[CONTENT].max())
+        kinds = SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS
+        sync, look, grey, colours, restless = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in kinds)
+        return Kinds(sync, look, min(float(np.hypot(grey, colours)), MOST_UNUSUAL[CONTENT].max()), restless)
 
     def excess(self, facts: np.ndarray, seconds: float) -> np.ndarray:
-        """(7,): by how many standard deviations facts are more suspicious than real video usually is.
+        """(8,): by how many standard deviations facts are more suspicious than real video usually is.
 
         Those of little evidence flutter, and are less unusual for it.
         """
         spread = np.hypot(self.spread, np.array(self.flutter) / max(1.0, seconds) ** 0.5)
         return np.clip(np.array([*SUSPICIOUS.values()]) * (facts - np.array(self.of_real)) / spread, 0.0, MOST_UNUSUAL)
 
-    def suspicion(self, windows: Sequence[WindowEvidence]) -> tuple[float, float, float]:
+    def suspicion(self, windows: Sequence[WindowEvidence]) -> Kinds:
         """`kinds` of the mean of windows."""
         return self.kinds(np.mean([window.facts for window in windows], axis=0), evidence_s(windows))
 
@@ -190,8 +206,8 @@ class VerdictRule:
 
 LOGISTICS = ("out_of_sync", "rendered", "window", "whole", "worst")
 UNFITTED = VerdictRule(
-    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 4, 0), of_real=(0,) * 7, spread=(1,) * 7,
-    flutter=(0,) * 7, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
+    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 5, 0), of_real=(0,) * 8, spread=(1,) * 8,
+    flutter=(0,) * 8, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
     tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
@@ -235,7 +251,7 @@ def quantizer(windows: Sequence[WindowEvidence]) -> float:
 
 def too_smooth(windows: Sequence[WindowEvidence]) -> bool:
     """Whether nothing in these windows moves as a camera's noise does."""
-    return float(np.mean([window.smoothness[0] for window in windows])) > MAX_SMOOTHNESS
+    return float(np.mean([window.motion[0] for window in windows])) > MAX_SMOOTHNESS
 
 
 def too_compressed(windows: Sequence[WindowEvidence]) -> bool:
@@ -315,16 +331,19 @@ def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence])
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
     worst = _worst_stretch(rule, windows)
-    by_sync, by_look, by_motion = rule.suspicion(worst)
-    enough = min(NOTABLE, max(by_sync, by_look, by_motion))
+    by = rule.suspicion(worst)
+    enough = min(NOTABLE, max(by))
     when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)
     found = []
-    if by_look >= enough > 0:
+    if by.look >= enough > 0:
         found.append(Reason("rendered_face", f"The mouth looks rendered rather than filmed, {when}."))
-    if by_motion >= enough > 0:
+    if by.motion >= enough > 0:
         detail = f"The mouth moves more smoothly than filmed mouths do, without the noise of a camera, {when}."
         found.append(Reason("smooth_motion", detail))
-    if by_sync >= enough > 0:
+    if by.colours >= enough > 0:
+        detail = f"The colours of the mouth change more than those above it, as if painted picture by picture, {when}."
+        found.append(Reason("restless_colours", detail))
+    if by.sync >= enough > 0:
         if np.mean([window.sync_facts[2] for window in windows]) < 0.5:
             found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
         found.append(_poor_sync(rule, worst, when))

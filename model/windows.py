@@ -8,7 +8,7 @@ from scipy.ndimage import binary_dilation
 from model.audio import SPEECH_THRESHOLD
 from model.detector import EMBEDDING, MAX_OFFSET
 from model.media import GRID_FPS
-from model.motion import smoothness
+from model.motion import typical_motion
 
 MIN_USABLE_SHARE = 0.4
 """Share of a window's pictures that must show the mouth while somebody speaks."""
@@ -27,7 +27,7 @@ class FaceEvidence:
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
     visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not known.
-    ``motion``: (T, 3), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
+    ``motion``: (T, 4), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
     track_id: int
@@ -59,7 +59,7 @@ class WindowEvidence:
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
     ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and
-    ``smoothness`` (3,) how smoothly the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
+    ``motion`` (4,) how the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
     mean of how coarsely its mouths are coded (`model.crops.MouthCrop`), 0 where the codec does not tell.
     """
 
@@ -73,18 +73,18 @@ class WindowEvidence:
     offset: int
     track_offset: int
     rendered: float
-    smoothness: np.ndarray
+    motion: np.ndarray
     quantizer: float
 
     @property
     def facts(self) -> np.ndarray:
-        """(7,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
+        """(8,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
         return np.concatenate([self.sync_facts, self.content_facts])
 
     @property
     def content_facts(self) -> np.ndarray:
-        """(4,): how rendered the mouth looks, and how smoothly it moves."""
-        return np.array([self.rendered, *self.smoothness])
+        """(5,): how rendered the mouth looks, and how it moves."""
+        return np.array([self.rendered, *self.motion])
 
     @property
     def sync_facts(self) -> np.ndarray:
@@ -152,7 +152,7 @@ def _window(face: FaceEvidence, start: int, end: int, track_offset: int) -> Wind
     return WindowEvidence(
         face.track_id, start, end, speech, _note(face, span, speech), curve, usable,
         int(curve.argmax()) - MAX_OFFSET, track_offset, _mean_known(face.rendered[span]),
-        smoothness(face.motion[span][usable]), _mean_known(face.quantizer[span]),
+        typical_motion(face.motion[span][usable]), _mean_known(face.quantizer[span]),
     )  # fmt: skip
 
 

@@ -126,8 +126,8 @@ def _row(report: Report, section: str, row: str, found: Sequence[Trial]) -> None
     real, made = ([one.answer for one in found if one.answer.clip.fake == fake] for fake in (False, True))
     report.add(section, row, "real called fake", _share_called_fake(real))
     report.add(section, row, "generated called fake", _share_called_fake(made))
-    for kind in ("look", "motion"):
-        sides = (by_identity(side, attrgetter(f"by_{kind}")) for side in (made, real))
+    for kind in ("look", "motion", "colours"):
+        sides = (by_identity(side, attrgetter(f"by.{kind}")) for side in (made, real))
         report.add(section, row, f"AUC of {kind} alone", auc_over_identities(*sides))
 
 

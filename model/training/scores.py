@@ -9,7 +9,7 @@ from model.engine import Detector, load_detector
 from model.results import Verdict
 from model.training.clips import FAMILIES, Clip, family_of
 from model.training.trials import EmbeddedClip, windows_with_evidence
-from model.verdict import VerdictRule, can_be_judged, evidence_s
+from model.verdict import Kinds, VerdictRule, can_be_judged, evidence_s
 from model.windows import WindowEvidence
 
 ENOUGH_S = 2.0
@@ -21,17 +21,14 @@ class Answer:
     """What a detector says of one clip.
 
     ``probability`` of a fake in [0, 1]; None where there is too little evidence, and then ``verdict`` is
-    "inconclusive". ``by_sync``, ``by_look``, ``by_motion``: see `VerdictRule.suspicion`; None where
-    ``probability`` is.
+    "inconclusive". ``by``: see `VerdictRule.suspicion`; None where ``probability`` is.
     """
 
     clip: Clip
     evidence_s: float
     probability: float | None
     verdict: Verdict
-    by_sync: float | None = None
-    by_look: float | None = None
-    by_motion: float | None = None
+    by: Kinds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ def answer(
     if not windows or not enough(windows):
         return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
-    return Answer(clip, seconds, probability, rule.verdict(probability, seconds), *rule.suspicion(windows))
+    return Answer(clip, seconds, probability, rule.verdict(probability, seconds), rule.suspicion(windows))
 
 
 def answers(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[Answer]:

@@ -30,9 +30,10 @@ AUC_GOAL, FALSE_ALARM_GOAL, CALIBRATION_GOAL, INCONCLUSIVE_GOAL = 0.95, 0.02, 0.
 SIZE_LIMIT_PX = 320
 
 FACTS: Mapping[str, Callable[[Answer], float | None]] = {
-    "sync alone": lambda one: one.by_sync,
-    "look of the mouth alone": lambda one: one.by_look,
-    "smoothness of motion alone": lambda one: one.by_motion,
+    "sync alone": lambda one: one.by and one.by.sync,
+    "look of the mouth alone": lambda one: one.by and one.by.look,
+    "smoothness of motion alone": lambda one: one.by and one.by.motion,
+    "restlessness of colours alone": lambda one: one.by and one.by.colours,
     "all": fake_probability,
 }
 
