@@ -463,8 +463,8 @@ CODECS = {
 }
 
 
-CAMERA_NOISE, GRAIN_PX = 4.0, 1.5
-"""Standard deviation, in grey levels of 255, of the noise that is new in every picture, and the size of its grains."""
+CAMERA_NOISE, GRAIN_PX = 6.0, 1.5
+"""Standard deviation, in levels of 255 of each colour, of noise that is new in every picture; size of its grains."""
 
 
 def make_sample(
@@ -506,9 +506,9 @@ def _frames(face: TalkingFace, talk: Speech, times: np.ndarray, seed: int) -> It
         blink = 1.3 * np.exp(-0.5 * ((time - blinks) / 0.055) ** 2).max()
         sway = np.sin(2 * np.pi * slow * time + phase).sum(axis=0) * (2.5, 1.5, 0.009)
         picture = face.draw(*talk.mouth(time), blink=min(blink, 1.0), pose=Pose(*sway.tolist()))
-        grain = cv2.GaussianBlur(rng.normal(0, 1, picture.shape[:2]), (0, 0), GRAIN_PX)
+        grain = cv2.GaussianBlur(rng.normal(0, 1, picture.shape), (0, 0), GRAIN_PX)
         grain *= CAMERA_NOISE / grain.std()
-        yield np.clip(picture + grain[..., None], 0, 255).astype(np.uint8)
+        yield np.clip(picture + grain, 0, 255).astype(np.uint8)
 
 
 def _write(

@@ -52,7 +52,7 @@ CONTENT = slice(3, 8)
 """Which facts belong together; the last is all but the first."""
 
 MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0, 4.0])
-"""Standard deviations of real video that each fact counts at most; all that is smooth together no more than one of them.
+"""Standard deviations of real video that each fact counts at most, and all that is smooth together no more than one.
 
 A mouth that does not belong to the voice is so beyond doubt; how mouths look and move differs more between kinds of
 real video than a network knows, so that none of that alone gets a video called fake.

@@ -31,7 +31,7 @@ from model.training.statistics import (
 from model.training.sync_figures import SHIFTS, OffsetTrial, constant_offsets
 from model.training.trials import EmbeddedClip, few_of_each, swapped_segments
 from model.training.verdict_figures import ablation, add_verdicts, false_alarms, matched_by_size, unseen_generators
-from model.verdict import MAX_QUANTIZER, UNFITTED
+from model.verdict import MAX_QUANTIZER, UNFITTED, Kinds
 from tests.conftest import write_media
 
 PEOPLE = [f"p{i}" for i in range(20)]
@@ -47,7 +47,7 @@ def clip(who: str, fake: bool = False, corpus: str = "lrs3", number: int = 0) ->
 
 
 def said(of: Clip, probability: float | None, verdict: str = "real") -> Answer:
-    return Answer(of, 3.0, probability, verdict, probability, probability, probability)
+    return Answer(of, 3.0, probability, verdict, None if probability is None else Kinds(*[probability] * 4))
 
 
 def left_out(family: str, fake: float, real: float) -> LeftOut:
@@ -343,7 +343,13 @@ def test_what_each_kind_of_evidence_adds_needs_no_sync(monkeypatch):
     report = Report()
     ablation(report, None, [], [left_out("Loopy", 0.9, 0.8)])
     (rows,) = report.sections.values()
-    assert list(rows) == ["sync alone", "look of the mouth alone", "smoothness of motion alone", "all"]
+    assert list(rows) == [
+        "sync alone",
+        "look of the mouth alone",
+        "smoothness of motion alone",
+        "restlessness of colours alone",
+        "all",
+    ]
 
 
 def test_offsets_are_judged_against_the_clip_and_against_the_person():

@@ -33,7 +33,7 @@ def talking(who: str, rendered: float, *, fake: bool = False, likeness: float = 
     sound = directions()
     mouth = likeness * sound + (1 - likeness**2) ** 0.5 * directions()
     look = rendered + rng.normal(0, 0.3, FRAMES).astype(np.float32)
-    smooth = rng.normal(-0.5, 0.1, (FRAMES, 2)).astype(np.float32)
+    smooth = rng.normal(-0.5, 0.1, (FRAMES, 4)).astype(np.float32)
     always = np.ones(FRAMES, bool)
     opening = rng.uniform(0, 0.2, FRAMES).astype(np.float32)
     return EmbeddedClip(clip, mouth, sound, np.ones(FRAMES, np.float32), always, opening, look, smooth, look * 0 + 20)
@@ -75,7 +75,7 @@ def test_who_looks_rendered_by_nature_makes_it_usual(detector, rule, people, gen
     looks = np.random.default_rng(2).normal(-1, 0.9, 20)
     wiser = fit(detector, [*people, *(talking(f"s{k}", look) for k, look in enumerate(looks))], generated)
     assert wiser.of_real[3] > rule.of_real[3] and wiser.spread[3] > rule.spread[3]
-    rendered = talking("x", -0.8)
+    rendered = talking("x", 0.3)
     assert probability(detector, wiser, rendered) < 0.5 < probability(detector, rule, rendered)
 
 
@@ -85,12 +85,16 @@ def test_no_generator_has_a_say_in_how_unusual_a_video_is(detector, rule, people
     assert (fitted.of_real, fitted.spread, fitted.flutter) == (rule.of_real, rule.spread, rule.flutter)
 
 
-def test_looks_or_motion_alone_get_nothing_called_fake_but_another_voice_does(detector, rule, people):
+def test_looks_motion_or_colours_alone_get_nothing_called_fake_but_another_voice_does(detector, rule, people):
     def verdict(facts: list[float]) -> str:
         log_odds = rule.video_log_odds(np.full(2, rule.unusual(np.array(facts), seconds=10.0)))
         return rule.verdict(float(expit(log_odds)), seconds=10.0)
 
     usual = list(rule.of_real)
     assert verdict(usual) == "real"
-    assert verdict([*usual[:3], 50.0, *usual[4:]]) == verdict([*usual[:4], 9.0, 9.0]) == "inconclusive"
-    assert verdict([*usual[:3], 50.0, 9.0, 9.0]) == verdict([-9.0, -9.0, -9.0, *usual[3:]]) == "fake"
+    look, motion, colours = [50.0], [9.0] * 3, [9.0]
+    for alone in (look + usual[4:], usual[3:4] + motion + usual[7:], usual[3:7] + colours):
+        assert verdict(usual[:3] + alone) == "inconclusive"
+    for together in (look + motion + usual[7:], look + usual[4:7] + colours, usual[3:4] + motion + colours):
+        assert verdict(usual[:3] + together) == "fake"
+    assert verdict([-9.0, -9.0, -9.0, *usual[3:]]) == "fake"

@@ -13,14 +13,14 @@ from model.training.limits import THIRDS, Trial, load_without, tabulate, third_o
 from model.training.report import Report
 from model.training.scores import Answer
 from model.training.train_temporal import GreyClip
-from model.verdict import UNFITTED
+from model.verdict import UNFITTED, Kinds
 
 PEOPLE = [Clip(f"real/lrs3/p{i}/0.mp4", False, "lrs3", f"p{i}") for i in range(20)]
 
 
 def trial(clip: Clip, quantizer: float, probability: float, seconds: float = 3.0) -> Trial:
     fake = probability > 0.9 and seconds >= 2
-    answer = Answer(clip, seconds, probability, "fake" if fake else "real", 0.0, probability, probability)
+    answer = Answer(clip, seconds, probability, "fake" if fake else "real", Kinds(0.0, *[probability] * 3))
     return Trial("in some way", quantizer, answer)
 
 

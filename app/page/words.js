@@ -11,6 +11,8 @@ const ADVICE = {
   rendered_face: "At the moments below, look at the teeth, the edge of the lips and the skin around the mouth: do they "
     + "blur, shimmer or change from picture to picture, while the rest of the face does not?",
   smooth_motion: "Play the moments below at ¼ speed: does the mouth glide more evenly, or look softer, than eyes and cheeks?",
+  restless_colours: "Look at the colours of lips and chin at the moments below, picture by picture: do they shimmer, while "
+    + "nose and cheeks keep theirs?",
   low_sync: "Play the moments below at ½ speed: do the lips close when a p, b or m is heard? Dubbing and cut-in sound "
     + "look the same as a fake here.",
   loose_sync: "Play the moments below at ½ speed: does the mouth open and close with each syllable, or only roughly with "
