@@ -11,7 +11,7 @@ one that was fitted without it. Run: ``python -m model.training.fit_verdict --da
 
 import argparse
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
-from scipy.stats import norm
+from scipy.stats import t
 
 from model.detector import MAX_OFFSET
 from model.engine import WEIGHTS, Detector, load_detector, rule_name
@@ -55,10 +55,10 @@ from model.weights import seal
 from model.windows import WindowEvidence
 
 MAX_FALSE_ACCUSATIONS = 0.01
-"""Share of real segments that may lie above the threshold for "fake", were their log-odds normal.
+"""Chance that the most suspicious part of a further real person lies above the threshold for "fake", were it normal.
 
-None that it is fitted on may: an empirical quantile of a few dozen people says little about the hundredth, and a
-false accusation costs more than a miss.
+None that it is fitted on may, but of two dozen people that says little about the hundredth, and a false accusation
+costs more than a miss.
 """
 
 REAL_BELOW = 0.5
@@ -151,8 +151,8 @@ def fit(
     )
     complete = replace(measuring, window=_logistic(by_window, (1,)), whole=whole, worst=worst)
     could_be_accused = [
-        of_one
-        for part, (_, of_one) in zip(true, facts["real"])
+        (identity, complete.video_log_odds(of_one))
+        for part, (identity, of_one) in zip(true, facts["real"])
         if evidence_s(part.windows) >= MIN_ACCUSATION_S and can_be_judged(part.windows)
     ]
     return replace(complete, fake_above=_fake_above(complete, could_be_accused))
@@ -165,16 +165,20 @@ def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
     return round(float(above[above > 0].mean()), 3)
 
 
-def _fake_above(rule: VerdictRule, true: Sequence[np.ndarray]) -> float:
-    """Threshold that no real part is above, nor many were their log-odds normal, nor any by looks or motion alone.
+def _fake_above(rule: VerdictRule, true: Sequence[tuple[str, float]]) -> float:
+    """Threshold that no real part is above, hardly one of a further person, nor any by look, motion or colours alone.
 
-    ``true``: `VerdictRule.video_facts` of real parts that may be accused. The last because networks of looks are surer
-    of the people that they were chosen on than of others (`model.training.limits`).
+    ``true``: whose real parts that may be accused are, and their log-odds. Above lies the most suspicious part of a
+    further person by `MAX_FALSE_ACCUSATIONS` (the prediction interval of a normal sample). The last because networks of
+    looks are surer of the people that they were chosen on than of others (`model.training.limits`).
     """
-    log_odds = np.array([rule.video_log_odds(facts) for facts in true])
-    tail = norm.isf(MAX_FALSE_ACCUSATIONS, log_odds.mean(), log_odds.std())
+    by_person: dict[str, list[float]] = defaultdict(list)
+    for identity, log_odds in true:
+        by_person[identity].append(log_odds)
+    worst = np.array([max(of_one) for of_one in by_person.values()])
+    reach = t.isf(MAX_FALSE_ACCUSATIONS, len(worst) - 1) * (1 + 1 / len(worst)) ** 0.5
     alone = rule.video_log_odds(np.full(2, MOST_UNUSUAL[CONTENT].max()))
-    return float(np.ceil(1000 * expit(max(tail, log_odds.max(), alone))) / 1000)
+    return float(np.ceil(1000 * expit(max(worst.mean() + reach * worst.std(ddof=1), worst.max(), alone))) / 1000)
 
 
 def _parts_and_wholes(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:
