@@ -7,7 +7,7 @@ from scipy.special import expit
 from model.engine import Detector
 from model.results import DetectorInfo
 from model.training.clips import Clip
-from model.training.fit_verdict import fit
+from model.training.fit_verdict import _fake_above, fit
 from model.training.trials import EmbeddedClip, windows_with_evidence
 from model.verdict import UNFITTED, VerdictRule
 
@@ -83,6 +83,12 @@ def test_no_generator_has_a_say_in_how_unusual_a_video_is(detector, rule, people
     others = [talking(f"g{k}", 4.0, fake=True, likeness=0.2) for k in range(8)]
     fitted = fit(detector, people, others)
     assert (fitted.of_real, fitted.spread, fitted.flutter) == (rule.of_real, rule.spread, rule.flutter)
+
+
+def test_the_threshold_is_set_by_people_however_many_parts_they_have(rule):
+    people = [(f"p{k}", log_odds) for k, log_odds in enumerate(np.linspace(-3, 2, 12))]
+    assert _fake_above(rule, [*people, *[("p0", -3.0)] * 500]) == _fake_above(rule, people) > expit(4.0)
+    assert _fake_above(rule, [(who, log_odds / 9) for who, log_odds in people]) < _fake_above(rule, people)
 
 
 def test_looks_motion_or_colours_alone_get_nothing_called_fake_but_another_voice_does(detector, rule, people):
