@@ -27,9 +27,9 @@ from scripts.served import served
 
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It takes a worker some seconds."""
+    """It takes a worker some seconds, on fast machines, too."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    make_sample(path, seconds=25, size=(320, 376))
+    make_sample(path, seconds=50, size=(320, 376))
     return path
 
 
