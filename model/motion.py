@@ -32,7 +32,10 @@ GREY_SHARE = 0.5
 """How much of how much more the lips change than what is above them, in grey, is expected of their colours."""
 
 PERCENTILES = 85, 85, 85, 50
-"""The smoother moments of a window count: noise may be hidden by a codec's pauses, but not made up."""
+"""The smoother moments of a window count: noise may be hidden by a codec's pauses, but not made up.
+
+Of how restless colours are, the usual ones.
+"""
 
 FACTS = len(PERCENTILES)
 
@@ -41,13 +44,14 @@ class MotionMeter:
     """Measures successive crops of one face."""
 
     def __init__(self) -> None:
-        self._before: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._before: list[tuple[np.ndarray, ...]] = []
         self._measured: list[tuple[float, ...]] = []
 
     def push(self, grey: np.ndarray, pixels: np.ndarray) -> None:
         """Add the next crop, (96, 96) uint8 grey and (96, 96, 3) uint8 RGB."""
-        numbers = grey.astype(np.float32)
-        self._before = [*self._before[-2:], (_details(numbers), numbers[LIPS], _details(_shrunk(pixels)))]
+        numbers, small = grey.astype(np.float32), _details(_shrunk(pixels))
+        colours = np.ascontiguousarray(small[FACE][..., 1:])
+        self._before = [*self._before[-2:], (_details(numbers), numbers[LIPS], colours, small)]
         self._measured.append(_measure(*zip(*self._before)) if len(self._before) == 3 else (np.nan,) * FACTS)
 
     def measured(self, first: int = 0, end: int | None = None) -> np.ndarray:
@@ -72,10 +76,9 @@ Three = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of successive pictures, the oldest first."""
 
 
-def _measure(details: Three, lips: Three, shrunk: Three) -> tuple[float, ...]:
-    oldest, old, now = (np.ascontiguousarray(picture[FACE][..., 1:]) for picture in shrunk)
-    colours = _smooth((oldest, old, now), COLOUR_FLOOR, NOISE)
-    return _smooth(details), _smooth(lips), colours, _restless(np.abs(shrunk[2] - shrunk[1]))
+def _measure(details: Three, lips: Three, colours: Three, small: Three) -> tuple[float, ...]:
+    _, old, now = small
+    return _smooth(details), _smooth(lips), _smooth(colours, COLOUR_FLOOR, NOISE), _restless(np.abs(now - old))
 
 
 def _smooth(pictures: Three, floor: float = FLOOR, without: float = 1.0) -> float:

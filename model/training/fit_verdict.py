@@ -66,12 +66,10 @@ REAL_BELOW = 0.5
 MIN_BETWEEN = 0.5
 """Share of the variance of real parts that is between them, at least; the rest is flutter."""
 
-OF_THE_LACKED = np.ones(len(SUSPICIOUS))
-OF_THE_LACKED[LOOK] = 1.8
-"""By how much more facts of people whom the detectors lack spread than those of validation people.
+LACKED = 1.8
+"""How much more looks spread of people whom the network lacks than of validation people, on whom it was chosen.
 
-The network of looks was chosen on the latter; networks that lack people (`model.training.limits`) find their looks so
-much more spread. How mouths move is learnt from nobody.
+Found by `model.training.limits`. How mouths move is learnt from nobody.
 """
 
 PENALTY = 3e-3
@@ -200,7 +198,8 @@ def _through(facts: Facts, function: Callable[[np.ndarray], np.ndarray]) -> Fact
 def _usual(true: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean facts of real video, and how they spread, and flutter (see `VerdictRule`); every identity weighs the same.
 
-    What the means of parts spread by their flutter alone is taken off the former, which is of people who are lacked.
+    What the means of parts spread by their flutter alone is taken off the former; looks are as spread as of people whom
+    the network lacks.
     """
     counts = Counter(part.identity for part in true)
     weights = np.array([1 / counts[part.identity] for part in true])
@@ -212,7 +211,9 @@ def _usual(true: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = np.average(means, axis=0, weights=weights)
     variance = np.average((means - mean) ** 2, axis=0, weights=weights)
     between = np.maximum(variance - within * np.average(1 / seconds, weights=weights), MIN_BETWEEN * variance)
-    return mean, OF_THE_LACKED * np.sqrt(between) + 1e-3, np.sqrt(within)
+    spread = np.sqrt(between)
+    spread[LOOK] *= LACKED
+    return mean, spread + 1e-3, np.sqrt(within)
 
 
 def _only(facts: Facts, kind: slice) -> Facts:
