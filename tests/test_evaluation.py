@@ -347,7 +347,7 @@ def test_what_each_kind_of_evidence_adds_needs_no_sync(monkeypatch):
         "sync alone",
         "look of the mouth alone",
         "smoothness of motion alone",
-        "restlessness of colours alone",
+        "colours alone",
         "all",
     ]
 

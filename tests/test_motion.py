@@ -11,6 +11,8 @@ RNG = np.random.default_rng(0)
 TEXTURE = cv2.GaussianBlur(RNG.uniform(0, 255, (128, 128, 3)).astype(np.float32), (0, 0), 4)
 TEXTURE = ((TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE) * 200 + 20).astype(np.float32)
 ROUGHEST = -0.5 * np.log(3)
+NOISE = 1.0, 1.0, 1.8
+"""Of a sensor, in red, green and blue."""
 
 
 def crops(speed_px: float, noise: float, frames: int = 25, painted: float = 0.0) -> list[np.ndarray]:
@@ -20,7 +22,7 @@ def crops(speed_px: float, noise: float, frames: int = 25, painted: float = 0.0)
     pictures = []
     for t in range(frames):
         moved = cv2.warpAffine(TEXTURE, np.float64([[1, 0, -speed_px * t], [0, 1, 0]]), (128, 128))[16:112, 8:104]
-        moved = moved + cv2.GaussianBlur(RNG.normal(0, noise, moved.shape), (0, 0), 1.5)
+        moved = moved + cv2.GaussianBlur(NOISE * RNG.normal(0, noise, moved.shape), (0, 0), 1.5)
         anew = cv2.GaussianBlur(RNG.normal(0, 150, (96, 96)), (0, 0), 4)[..., None] * (1, -0.51, 0)
         pictures.append(np.clip(moved + lips * anew, 0, 255).astype(np.uint8))
     return pictures
@@ -40,8 +42,8 @@ def test_noise_makes_motion_rough_and_its_absence_smooth(speed_px):
 
 
 def test_noise_alone_is_as_rough_as_it_gets():
-    *smooth, restless = typical_motion(measured(crops(0.0, 40.0)))
-    assert smooth == pytest.approx([ROUGHEST] * 3, abs=0.05) and restless == pytest.approx(0, abs=0.15)
+    *smooth, restless, tied = typical_motion(measured(crops(0.0, 40.0)))
+    assert smooth == pytest.approx([ROUGHEST] * 3, abs=0.05) and restless == pytest.approx(0, abs=0.15) and tied < 1.2
 
 
 def test_colours_that_are_painted_anew_are_restless_and_those_that_move_are_not():
@@ -51,11 +53,23 @@ def test_colours_that_are_painted_anew_are_restless_and_those_that_move_are_not(
 
 def test_what_has_no_colour_tells_nothing_by_its_colours():
     grey = [np.repeat(as_grey(picture)[..., None], 3, 2) for picture in crops(1.0, 0.0)]
-    details, _, colours, restless = typical_motion(measured(grey))
-    assert details > 0.3 and colours == pytest.approx(ROUGHEST, abs=0.01) and restless < 0.3
+    details, _, colours, restless, tied = typical_motion(measured(grey))
+    assert details > 0.3 and colours == pytest.approx(ROUGHEST, abs=0.01) and restless < 0.3 and tied < 0.1
+
+
+def test_blue_that_follows_brightness_at_the_lips_is_tied_and_that_of_a_tinted_picture_is_not():
+    def tied(pictures: list[np.ndarray]) -> float:
+        return float(typical_motion(measured(pictures))[4])
+
+    noisy = crops(0.5, 20.0)
+    toned = [cv2.transform(picture, np.float32([[0.5, 0.5, 0], [0.4, 0.4, 0], [0.2, 0.2, 0]])) for picture in noisy]
+    lips = np.zeros((96, 96, 1), bool)
+    lips[3 * MOUTH[0].start : 3 * MOUTH[0].stop, 3 * MOUTH[1].start : 3 * MOUTH[1].stop] = True
+    painted = [np.where(lips, tone, picture) for tone, picture in zip(toned, noisy)]
+    assert tied(noisy) < 1 and tied(toned) < 1 and tied(painted) > 1.8
 
 
 def test_what_is_not_known_is_not_a_number_and_says_nothing():
     motion = measured(crops(1.0, 1.0, frames=3))
-    assert motion.shape == (3, 4) and np.isnan(motion[:2]).all() and not np.isnan(motion[2]).any()
-    assert typical_motion(motion[:2]).tolist() == [0] * 4 == typical_motion(measured([])).tolist()
+    assert motion.shape == (3, 5) and np.isnan(motion[:2]).all() and not np.isnan(motion[2]).any()
+    assert typical_motion(motion[:2]).tolist() == [0] * 5 == typical_motion(measured([])).tolist()

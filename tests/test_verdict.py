@@ -26,10 +26,10 @@ from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_
 
 RULE = VerdictRule(
     out_of_sync=Logistic((-0.5, -0.5, -1.0), 4.0),
-    rendered=Logistic((2.0, 2.0, 0.0, 0.0, 0.0), 0.0),
-    of_real=(6.0, 6.0, 1.0, -3.0, -0.5, -0.5, -0.5, 0.2),
-    spread=(1.0, 1.0, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3),
-    flutter=(0.0,) * 8,
+    rendered=Logistic((2.0, 2.0, 0.0, 0.0, 0.0, 0.0), 0.0),
+    of_real=(6.0, 6.0, 1.0, -3.0, -0.5, -0.5, -0.5, 0.2, 1.0),
+    spread=(1.0, 1.0, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3, 0.5),
+    flutter=(0.0,) * 9,
     window=Logistic((2.0,), -4.0),
     whole=Logistic((2.0,), -4.0),
     worst=Logistic((2.0,), -5.0),
@@ -49,6 +49,7 @@ def face(
     rendered: float | np.ndarray = -3.0,
     smooth: float = -0.5,
     restless: float = 0.2,
+    tied: float = 1.0,
     quantizer: float = 20.0,
 ) -> FaceEvidence:
     """A face whose similarity peaks at ``offsets``, one a frame; None: nowhere."""
@@ -60,7 +61,7 @@ def face(
     ones = np.ones(len(offsets), bool)
     opening = rng.uniform(0, 0.2, len(offsets)) if moving else np.full(len(offsets), 0.05)
     look = np.zeros(len(offsets)) + rendered
-    motion = np.tile([smooth, smooth, smooth, restless], (len(offsets), 1))
+    motion = np.tile([smooth, smooth, smooth, restless, tied], (len(offsets), 1))
     seen = ones & usable
     coded = np.full(len(offsets), quantizer)
     return FaceEvidence(0, 0, similarity, seen & speech, ones & speech, seen, opening, look, motion, coded)
@@ -100,6 +101,7 @@ def test_reasons_name_the_evidence():
     assert codes([0] * 100, rendered=4.0) == ["rendered_face"]
     assert codes([0] * 100, smooth=3.0) == ["smooth_motion"]
     assert codes([0] * 100, restless=2.0) == ["restless_colours"]
+    assert codes([0] * 100, tied=4.0) == ["tied_colours"]
     assert codes(wandering(250), rendered=4.0)[:3] == ["rendered_face", "wandering_offset", "low_sync"]
     assert codes([0] * 100, replace(RULE, real_below=0.0))[0] == "between_thresholds"
     assert codes([0] * 45, rendered=4.0) == ["short_evidence", "rendered_face"]
@@ -140,21 +142,22 @@ def test_the_likelier_of_a_fake_throughout_and_in_part_counts():
 
 def test_only_what_is_more_suspicious_than_real_video_counts_and_each_fact_only_so_much():
     usual, spread = np.array(RULE.of_real), np.array(RULE.spread)
-    suspicious = np.array([-1, -1, -1, 1, 1, 1, 1, 1])
+    suspicious = np.array([-1, -1, -1, 1, 1, 1, 1, 1, 1])
     assert RULE.unusual(usual, 5) == 0 and RULE.unusual(usual - 5 * suspicious * spread, 5) == 0
-    assert RULE.kinds(usual + suspicious * spread, 5) == pytest.approx((1, 1, 2**0.5, 1))
-    assert RULE.unusual(usual + suspicious * spread, 5) == pytest.approx(2 + 3**0.5), (
-        "sync and colours add to the pixels"
-    )
-    for alone in (np.eye(8)[3], np.array([0, 0, 0, 0, 1, 1, 1, 0]), np.eye(8)[7]):
+    assert RULE.kinds(usual + suspicious * spread, 5) == pytest.approx((1, 1, 2**0.5, 2**0.5))
+    together = 1 + 3**0.5 + 2**0.5
+    assert RULE.unusual(usual + suspicious * spread, 5) == pytest.approx(together), "sync and colours add to the pixels"
+    for alone in (np.eye(9)[3], np.repeat([0, 1, 0], [4, 3, 2]), np.repeat([0, 1], [7, 2])):
         assert RULE.unusual(usual + 100 * suspicious * spread * alone, 5) == 4
 
 
 def test_the_same_facts_are_less_unusual_of_less_evidence():
     fluttering = replace(RULE, flutter=RULE.spread)
-    facts = np.array(RULE.of_real) + 2 * np.array([-1, -1, -1, 1, 1, 1, 1, 1]) * RULE.spread
+    facts = np.array(RULE.of_real) + 2 * np.array([-1, -1, -1, 1, 1, 1, 1, 1, 1]) * RULE.spread
     by_length = [fluttering.unusual(facts, seconds) for seconds in (0.5, 1, 4, 1e6)]
-    assert by_length == pytest.approx([2 * (2 + 3**0.5) / (1 + share) ** 0.5 for share in (1, 1, 1 / 4, 0)], rel=1e-3)
+    assert by_length == pytest.approx(
+        [2 * (1 + 3**0.5 + 2**0.5) / (1 + share) ** 0.5 for share in (1, 1, 1 / 4, 0)], rel=1e-3
+    )
 
 
 def test_a_blunt_peak_is_suspicious_and_a_sharp_one_is_not():

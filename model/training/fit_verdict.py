@@ -40,7 +40,7 @@ from model.verdict import (
     CONTENT,
     LOOK,
     MIN_ACCUSATION_S,
-    MOST_UNUSUAL,
+    MOST_OF_PIXELS,
     SUSPICIOUS,
     SYNC,
     UNFITTED,
@@ -175,7 +175,7 @@ def _fake_above(rule: VerdictRule, true: Sequence[tuple[str, float]]) -> float:
         by_person[identity].append(log_odds)
     worst = np.array([max(of_one) for of_one in by_person.values()])
     reach = t.isf(MAX_FALSE_ACCUSATIONS, len(worst) - 1) * (1 + 1 / len(worst)) ** 0.5
-    alone = rule.video_log_odds(np.full(2, MOST_UNUSUAL[CONTENT].max()))
+    alone = rule.video_log_odds(np.full(2, MOST_OF_PIXELS))
     return float(np.ceil(1000 * expit(max(worst.mean() + reach * worst.std(ddof=1), worst.max(), alone))) / 1000)
 
 

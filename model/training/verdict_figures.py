@@ -33,7 +33,7 @@ FACTS: Mapping[str, Callable[[Answer], float | None]] = {
     "sync alone": lambda one: one.by and one.by.sync,
     "look of the mouth alone": lambda one: one.by and one.by.look,
     "smoothness of motion alone": lambda one: one.by and one.by.motion,
-    "restlessness of colours alone": lambda one: one.by and one.by.colours,
+    "colours alone": lambda one: one.by and one.by.colours,
     "all": fake_probability,
 }
 
