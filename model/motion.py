@@ -6,13 +6,12 @@ only noise, next to nothing if there were only smooth motion. It is measured on 
 the whole crop, on everything at the lips, and on the colours of the face: their noise comes in blotches (a sensor has
 fewer pixels of each colour than of all, and video keeps a quarter of the colours), so on details three times as large.
 
-The colours of filmed lips move with the lips. A network that paints a mouth anew for every picture paints its colours
-anew, too: they change more from picture to picture, next to those of nose and cheeks in the same pictures, than the
-change in grey explains. What the camera and the codec do to a picture, they do to both places.
-
-What motion leaves unexplained (by optical flow, Kroeger et al. 2016) changes filmed lips in brightness and in blue
-each by itself: blue is a sensor's noisiest colour, and codecs code it apart. What a network paints, it paints of one
-piece, and blue follows brightness. Compression hardly changes that of real video.
+Two more facts are of what motion leaves unexplained (by optical flow, Kroeger et al. 2016). The colours of filmed lips
+move with the lips. A network that paints a mouth anew for every picture paints its colours anew, too: next to those of
+nose and cheeks in the same pictures, they change more than grey does. What the camera and the codec do to a picture,
+they do to both places. And filmed lips change in brightness and in blue each by itself: blue is a sensor's noisiest
+colour, and codecs code it apart. What a network paints, it paints of one piece, and blue follows brightness.
+Compression makes real video no more suspicious by either.
 """
 
 from typing import NamedTuple
@@ -34,7 +33,7 @@ FLOOR, COLOUR_FLOOR = 0.02, 0.005
 NOISE = 3**0.5
 """Second over first difference of noise; what has no colour is taken to be as noisy, so that it tells nothing."""
 
-GREY_SHARE = 0.5
+GREY_SHARE = 0.4
 """How much of how much more the lips change than what is above them, in grey, is expected of their colours."""
 
 TIED_FLOOR = 0.02
@@ -53,16 +52,12 @@ HERE = np.stack(np.meshgrid(*[np.arange(COLOUR_SIZE, dtype=np.float32)] * 2), ax
 
 
 class _Picture(NamedTuple):
-    """What is compared of pictures: details and lips in grey; all of it, in colours, shrunk; the details of that."""
+    """What is compared of pictures: details and lips in grey; details of the colours; all of it, shrunk."""
 
     details: np.ndarray
     lips: np.ndarray
+    colours: np.ndarray
     small: np.ndarray
-    small_details: np.ndarray
-
-    @property
-    def colours(self) -> np.ndarray:
-        return self.small_details[FACE][..., 1:]
 
 
 class MotionMeter:
@@ -76,7 +71,7 @@ class MotionMeter:
     def push(self, grey: np.ndarray, pixels: np.ndarray) -> None:
         """Add the next crop, (96, 96) uint8 grey and (96, 96, 3) uint8 RGB."""
         numbers, small = grey.astype(np.float32), _shrunk(pixels)
-        now = _Picture(_details(numbers), numbers[LIPS], small, _details(small))
+        now = _Picture(_details(numbers), numbers[LIPS], _details(small)[FACE][..., 1:].copy(), small)
         self._before = [*self._before[-2:], now]
         self._measured.append(self._measure(*self._before) if len(self._before) == 3 else (np.nan,) * FACTS)
 
@@ -84,18 +79,20 @@ class MotionMeter:
         """(T, 5) float of crops ``first`` to ``end`` - 1; nan for the first two crops.
 
         Log of the first over the second difference of details, of the lips and of colours: about -0.5 for noise, > 0
-        for smooth motion. Log of how much more the colours of the lips change than those above them, less half of
-        that of the grey: 0 for noise. And how closely blue follows brightness at the lips, 0 to 4: 0 for noise.
+        for smooth motion. Log of how much more the colours of the lips change, motion aside, than those above them,
+        less two fifths of that of the grey: 0 for noise. And how closely blue follows brightness at the lips, 0 to 4: 0
+        for noise.
         """
         return np.array(self._measured[first:end], np.float32).reshape(-1, FACTS)
 
     def _measure(self, oldest: _Picture, old: _Picture, now: _Picture) -> tuple[float, ...]:
+        unexplained = _details(now.small - self._moved(old, now))
         return (
             _smooth(oldest.details, old.details, now.details),
             _smooth(oldest.lips, old.lips, now.lips),
             _smooth(oldest.colours, old.colours, now.colours, COLOUR_FLOOR, NOISE),
-            _restless(np.abs(now.small_details - old.small_details)),
-            _tied(_details(now.small - self._moved(old, now))),
+            _restless(np.abs(unexplained)),
+            _tied(unexplained),
         )
 
     def _moved(self, old: _Picture, now: _Picture) -> np.ndarray:
@@ -121,7 +118,7 @@ def _smooth(oldest: np.ndarray, old: np.ndarray, now: np.ndarray, floor: float =
 
 
 def _restless(change: np.ndarray) -> float:
-    """``change``: (32, 32, 3), of grey and of both colour differences."""
+    """``change``: (32, 32, 3), by how much grey and both colour differences do."""
     lips, above = (change[place].mean((0, 1)) for place in (MOUTH, ABOVE))
     grey, *_ = np.log((lips + FLOOR) / (above + FLOOR))
     return float(np.log((lips[1:].sum() + FLOOR) / (above[1:].sum() + FLOOR)) - GREY_SHARE * grey)

@@ -9,7 +9,9 @@ follow their brightness, for compression hardly changes either: how unusual they
 in that, so none is needed to know an unseen one. Logistic functions of how unusual the whole video is, and its worst
 two seconds, say how likely it is a fake throughout, and one in part; the likelier of both is the probability that it is
 a lip-sync fake, at even odds of real and fake. All numbers are fitted on people that no detector was trained on
-(`model.training.fit_verdict`). Two thresholds make the verdict; between them it is inconclusive.
+(`model.training.fit_verdict`). Where compression or a filter took away what tells filmed from rendered by look and
+motion, only voice and colours are asked, with odds of their own. Two thresholds make the verdict; between them it is
+inconclusive.
 """
 
 import json
@@ -38,8 +40,14 @@ MAX_SMOOTHNESS = 0.1
 Real and generated video look alike then, and real video looks rendered.
 """
 
-MAX_QUANTIZER = 28.0
-"""See `model.crops.MouthCrop`: coded more coarsely, filmed mouths look and move as rendered ones do."""
+FINE_QUANTIZER = 28.0
+"""See `model.crops.MouthCrop`: coded more coarsely, filmed mouths look and move as rendered ones do.
+
+Voices still fit their mouths then, and compression makes the colours of real lips no more suspicious.
+"""
+
+MAX_QUANTIZER = 34.0
+"""Coded more coarsely still, real mouths no longer fit their voices."""
 
 SUSPICIOUS = {
     "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
@@ -49,8 +57,8 @@ SUSPICIOUS = {
 
 SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7)
 RESTLESS, TIED = slice(7, 8), slice(8, 9)
-CONTENT = slice(3, 9)
-"""Which facts belong together; the last is all but the first."""
+CONTENT, FINE = slice(3, 9), slice(3, 7)
+"""Which facts belong together; all but the first; and what is told only of video that is not coarse."""
 
 MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0])
 """Standard deviations of real video that each fact counts at most.
@@ -89,6 +97,30 @@ class Logistic:
         """Before the sigmoid."""
         return float(np.dot(self.weights, facts) + self.bias)
 
+    def times(self, share: float) -> "Logistic":
+        """The same with its log-odds times ``share``."""
+        return Logistic(tuple(round(weight * share, 4) for weight in self.weights), round(self.bias * share, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """How likely a fake is by how unusual windows are: one ``window``; of a video the ``whole``, and its ``worst`` 2 s.
+
+    The latter two are for a fake throughout and one in part.
+    """
+
+    window: Logistic
+    whole: Logistic
+    worst: Logistic
+
+    def log_odds(self, facts: np.ndarray) -> float:
+        """Log-odds of a fake, throughout or in part, from `VerdictRule.video_facts`."""
+        return max(self.whole.log_odds(facts[:1]), self.worst.log_odds(facts[1:]) - MARGIN)
+
+    def nearer_to_even(self, share: float) -> "Odds":
+        """These, all log-odds times ``share``."""
+        return Odds(*(logistic.times(share) for logistic in (self.window, self.whole, self.worst)))
+
 
 class Kinds(NamedTuple):
     """How unusual of real video each kind of evidence is: 0 not at all.
@@ -109,11 +141,11 @@ class VerdictRule:
 
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
     mouth being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
-    facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``window``:
-    probability from how unusual one window is; ``whole`` and ``worst``: of a fake throughout and in part, from one
-    each of `video_facts`, where ``tail`` is by how much more unusual the worst 2 s of real video are when it is e
-    times as long. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an
-    honest probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
+    facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``fine`` and
+    ``coarse``: probabilities from all facts, and where look and motion tell nothing; ``tail``: by how much more unusual
+    the worst 2 s of real video are when it is e times as long. ``sharpness``: what the mean similarity by offset is
+    multiplied by to make a softmax of it an honest probability of the offset. ``real_below``, ``fake_above``:
+    thresholds of the fake probability.
     """
 
     out_of_sync: Logistic
@@ -121,9 +153,8 @@ class VerdictRule:
     of_real: tuple[float, ...]
     spread: tuple[float, ...]
     flutter: tuple[float, ...]
-    window: Logistic
-    whole: Logistic
-    worst: Logistic
+    fine: Odds
+    coarse: Odds
     tail: float
     sharpness: float
     real_below: float
@@ -135,36 +166,49 @@ class VerdictRule:
 
     def content_score(self, window: WindowEvidence) -> float:
         """Probability that the mouth in this window was filmed, not rendered."""
-        return 1 - self.rendered(window.content_facts)
+        return 1 - self.rendered(self.told(window.facts, not is_coarse([window]))[CONTENT])
 
     def fake_probability(self, windows: Sequence[WindowEvidence]) -> float:
         """Probability that these windows, one or more with evidence, are of a lip-sync fake."""
-        return float(expit(self.video_log_odds(self.video_facts(windows))))
+        return float(expit(self.log_odds(windows)))
 
-    def video_log_odds(self, facts: np.ndarray) -> float:
-        """Log-odds of a fake, throughout or in part, from `video_facts`."""
-        return max(self.whole.log_odds(facts[:1]), self.worst.log_odds(facts[1:]) - MARGIN)
+    def log_odds(self, windows: Sequence[WindowEvidence]) -> float:
+        """Log-odds of the same."""
+        fine = not is_coarse(windows)
+        return self.odds(fine).log_odds(self.video_facts(windows, fine))
 
     def window_probability(self, window: WindowEvidence) -> float:
         """Probability that one window alone is of a lip-sync fake."""
-        return self.window(np.array([self.unusual(window.facts, evidence_s([window]))]))
+        fine = not is_coarse([window])
+        return self.odds(fine).window(np.array([self.unusual(self.told(window.facts, fine), evidence_s([window]))]))
 
-    def video_facts(self, windows: Sequence[WindowEvidence]) -> np.ndarray:
+    def odds(self, fine: bool) -> Odds:
+        """Those of video that is ``fine``, or is not."""
+        return self.fine if fine else self.coarse
+
+    def told(self, facts: np.ndarray, fine: bool) -> np.ndarray:
+        """``facts`` (..., 9); look and motion are what is usual where the video is not ``fine`` enough to tell them."""
+        known = facts.copy()
+        if not fine:
+            known[..., FINE] = self.of_real[FINE]
+        return known
+
+    def video_facts(self, windows: Sequence[WindowEvidence], fine: bool) -> np.ndarray:
         """(2,): how unusual windows with evidence are of real video, and their worst 2 s.
 
         From the latter is taken what the worst of so many would have in real video, so that a long one is not
         accused for its length.
         """
-        mean, seconds = np.mean([window.facts for window in windows], axis=0), evidence_s(windows)
+        mean, seconds = self.told(np.mean([window.facts for window in windows], axis=0), fine), evidence_s(windows)
         by_chance = self.tail * np.log(max(1.0, seconds / STRETCH_S))
-        return np.array([self.unusual(mean, seconds), max(self.unusual_stretches(windows)) - by_chance])
+        return np.array([self.unusual(mean, seconds), max(self.unusual_stretches(windows, fine)) - by_chance])
 
-    def unusual_stretches(self, windows: Sequence[WindowEvidence]) -> list[float]:
+    def unusual_stretches(self, windows: Sequence[WindowEvidence], fine: bool) -> list[float]:
         """How unusual each of `stretches` is."""
         ordered, seconds = sorted(windows, key=lambda window: window.start), min(STRETCH_S, evidence_s(windows))
         total = np.cumsum([np.zeros(len(SUSPICIOUS)), *(window.facts for window in ordered)], axis=0)
         means = [(total[end] - total[first]) / (end - first) for first, end in stretches(ordered)]
-        return [self.unusual(mean, seconds) for mean in means]
+        return [self.unusual(self.told(mean, fine), seconds) for mean in means]
 
     def unusual(self, facts: np.ndarray, seconds: float) -> float:
         """How unusual mean facts (9,) of so much evidence are of real video: 0 not at all; see `kinds`."""
@@ -190,9 +234,9 @@ class VerdictRule:
         spread = np.hypot(self.spread, np.array(self.flutter) / max(1.0, seconds) ** 0.5)
         return np.clip(np.array([*SUSPICIOUS.values()]) * (facts - np.array(self.of_real)) / spread, 0.0, MOST_UNUSUAL)
 
-    def suspicion(self, windows: Sequence[WindowEvidence]) -> Kinds:
+    def suspicion(self, windows: Sequence[WindowEvidence], fine: bool) -> Kinds:
         """`kinds` of the mean of windows."""
-        return self.kinds(np.mean([window.facts for window in windows], axis=0), evidence_s(windows))
+        return self.kinds(self.told(np.mean([w.facts for w in windows], axis=0), fine), evidence_s(windows))
 
     def sync(self, windows: Sequence[WindowEvidence]) -> Sync:
         """Constant offset of windows with evidence, and how sure it is."""
@@ -209,11 +253,10 @@ class VerdictRule:
         return "real" if fake_probability < self.real_below else "inconclusive"
 
 
-LOGISTICS = ("out_of_sync", "rendered", "window", "whole", "worst")
+EVEN = Odds(Logistic((0,), 0), Logistic((0,), 0), Logistic((0,), 0))
 UNFITTED = VerdictRule(
     out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 6, 0), of_real=(0,) * 9, spread=(1,) * 9,
-    flutter=(0,) * 9, window=Logistic((0,), 0), whole=Logistic((0,), 0), worst=Logistic((0,), 0),
-    tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
+    flutter=(0,) * 9, fine=EVEN, coarse=EVEN, tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
 
@@ -221,8 +264,18 @@ UNFITTED = VerdictRule(
 def parse_rule(content: bytes) -> VerdictRule:
     """Read a rule as `save_rule` writes it. Raises ValueError, KeyError or TypeError when it is not one."""
     facts = json.loads(content)
+
+    def logistic(one: dict) -> Logistic:
+        return Logistic(tuple(one["weights"]), one["bias"])
+
+    def odds(one: dict) -> Odds:
+        return Odds(*(logistic(one[name]) for name in ("window", "whole", "worst")))
+
     return VerdictRule(
-        **{name: Logistic(tuple(facts[name]["weights"]), facts[name]["bias"]) for name in LOGISTICS},
+        out_of_sync=logistic(facts["out_of_sync"]),
+        rendered=logistic(facts["rendered"]),
+        fine=odds(facts["fine"]),
+        coarse=odds(facts["coarse"]),
         of_real=tuple(facts["of_real"]),
         spread=tuple(facts["spread"]),
         flutter=tuple(facts["flutter"]),
@@ -259,19 +312,25 @@ def too_smooth(windows: Sequence[WindowEvidence]) -> bool:
     return float(np.mean([window.motion[0] for window in windows])) > MAX_SMOOTHNESS
 
 
+def is_coarse(windows: Sequence[WindowEvidence]) -> bool:
+    """Whether compression left too little in these windows to tell filmed from rendered by how they look and move."""
+    return too_smooth(windows) or quantizer(windows) > FINE_QUANTIZER
+
+
 def too_compressed(windows: Sequence[WindowEvidence]) -> bool:
-    """Whether compression left too little in these windows to tell filmed from rendered."""
-    return too_smooth(windows) or quantizer(windows) > MAX_QUANTIZER
+    """Whether compression left too little in these windows for any judgement, or may have, where no codec tells."""
+    coded = quantizer(windows)
+    return coded > MAX_QUANTIZER or (coded == 0 and too_smooth(windows))
 
 
 def enough_evidence(windows: Sequence[WindowEvidence]) -> bool:
     """Whether windows with evidence are enough to learn from, however coarsely they are coded."""
-    return evidence_s(windows) >= MIN_EVIDENCE_S and not too_smooth(windows)
+    return evidence_s(windows) >= MIN_EVIDENCE_S
 
 
 def can_be_judged(windows: Sequence[WindowEvidence]) -> bool:
     """Whether windows with evidence are enough for a probability."""
-    return enough_evidence(windows) and quantizer(windows) <= MAX_QUANTIZER
+    return enough_evidence(windows) and not too_compressed(windows)
 
 
 def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
@@ -315,28 +374,40 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
         )
     if verdict == "real":
         found.append(Reason("in_sync", f"Mouth and voice belong together: {share}."))
-        filmed = np.mean([rule.content_score(window) >= 0.5 for window in windows])
-        found.append(Reason("filmed_face", f"The mouth looks filmed in {filmed:.0%} of the windows with speech."))
     else:
         found += _suspicious_reasons(rule, windows, share)
+    if is_coarse(windows):
+        found.append(_coarse_picture(windows))
+    elif verdict == "real":
+        filmed = np.mean([rule.content_score(window) >= 0.5 for window in windows])
+        found.append(Reason("filmed_face", f"The mouth looks filmed in {filmed:.0%} of the windows with speech."))
     return (*found, *offset_reasons(rule.sync(windows)))
 
 
 def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
     """Why `too_compressed` windows are not judged, and what is known of the offset."""
-    coded = quantizer(windows)
-    if coded > MAX_QUANTIZER:
-        limit = f"at most {MAX_QUANTIZER:.0f} is judged"
-        what = f"The picture is coded too coarsely (as by H.264's QP {coded:.0f} of 51 at the mouth's size; {limit})"
-    else:
-        what = "The picture holds no trace of a camera, as after heavy compression or a filter"
-    detail = f"{what}; filmed and rendered faces look alike then."
+    limit = f"; at most {MAX_QUANTIZER:.0f} is judged" if quantizer(windows) > MAX_QUANTIZER else ""
+    detail = f"{_coarseness(windows, limit)}; filmed and rendered faces look alike then."
     return (Reason("too_compressed", detail), *offset_reasons(rule.sync(windows)))
+
+
+def _coarse_picture(windows: Sequence[WindowEvidence]) -> Reason:
+    detail = (
+        f"{_coarseness(windows)}: look and motion of the mouth were left out; only its colours and the voice count."
+    )
+    return Reason("coarse_picture", detail)
+
+
+def _coarseness(windows: Sequence[WindowEvidence], limit: str = "") -> str:
+    coded = quantizer(windows)
+    if coded > FINE_QUANTIZER:
+        return f"The picture is coded too coarsely (as by H.264's QP {coded:.0f} of 51 at the mouth's size{limit})"
+    return "The picture holds no trace of a camera, as after heavy compression or a filter"
 
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
     worst = _worst_stretch(rule, windows)
-    by = rule.suspicion(worst)
+    by = rule.suspicion(worst, not is_coarse(windows))
     enough = min(NOTABLE, max(by))
     when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)
     found = []
@@ -376,7 +447,7 @@ def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) 
 
 def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[WindowEvidence]:
     ordered = sorted(windows, key=lambda window: window.start)
-    first, end = stretches(ordered)[int(np.argmax(rule.unusual_stretches(ordered)))]
+    first, end = stretches(ordered)[int(np.argmax(rule.unusual_stretches(ordered, not is_coarse(windows))))]
     return ordered[first:end]
 
 

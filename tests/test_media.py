@@ -11,7 +11,7 @@ import pytest
 from model.errors import CorruptMedia, MediaError, NotMedia, NoVideoStream, TooLarge, TooLong
 from model.media import ANALYSIS_LONG_SIDE, GRID_FPS, SAMPLE_RATE, Limits, MediaFile, load_audio
 from model.training.reencode import same_scheduling
-from model.verdict import MAX_QUANTIZER
+from model.verdict import FINE_QUANTIZER
 
 FLASH_S = 1.0
 
@@ -100,7 +100,7 @@ def test_headers_say_how_coarsely_other_codecs_are_coded(tmp_path, name, codec, 
         write_noise(tmp_path / name, codec, **options)
         found.append(quantizers(tmp_path / name))
     assert all(len(set(of_file)) == 1 for of_file in found)
-    assert 10 < found[0][0] < MAX_QUANTIZER - 2 and found[1][0] - found[0][0] == pytest.approx(12, abs=3)
+    assert 10 < found[0][0] < FINE_QUANTIZER - 2 and found[1][0] - found[0][0] == pytest.approx(12, abs=3)
 
 
 def test_how_coarse_a_file_is_stays_unknown_of_other_codecs(tmp_path):

@@ -117,10 +117,15 @@ def test_what_can_not_be_judged_is_inconclusive_with_a_reason(detector: Detector
     assert codes(rewritten("still.mp4", picture=lambda i, rgb: still)) == {"mouth_still"}
 
 
-def test_what_is_coded_coarsely_is_not_judged_but_its_offset_is_known(detector: Detector, folder):
+def test_what_is_coded_coarsely_is_judged_by_less_or_not_at_all_but_its_offset_is_known(detector: Detector, folder):
     make_sample(folder / "late.mp4", offset_ms=200, seed=2)
-    reencode(folder / "late.mp4", folder / "coarse.mp4", Encoding(crf=36), seconds=6)
+    reencode(folder / "late.mp4", folder / "coarse.mp4", Encoding(crf=32), seconds=6)
     answer = analyze(folder / "coarse.mp4", detector)
+    assert "coarse_picture" in {reason.code for reason in answer.reasons} and answer.fake_probability is not None
+    assert answer.sync.offset_ms == pytest.approx(200, abs=80)
+
+    reencode(folder / "late.mp4", folder / "coarser.mp4", Encoding(crf=40), seconds=6)
+    answer = analyze(folder / "coarser.mp4", detector)
     assert answer.verdict == "inconclusive" and answer.fake_probability is None
     assert [reason.code for reason in answer.reasons] == ["too_compressed", "constant_offset"]
     assert "QP" in answer.reasons[0].detail and answer.sync.offset_ms == pytest.approx(200, abs=80)

@@ -11,9 +11,11 @@ from model.detector import EMBEDDING, MAX_OFFSET
 from model.verdict import (
     UNFITTED,
     Logistic,
+    Odds,
     VerdictRule,
     can_be_judged,
     evidence_s,
+    is_coarse,
     parse_rule,
     reasons_for,
     save_rule,
@@ -22,7 +24,7 @@ from model.verdict import (
     too_compressed,
     too_compressed_reasons,
 )
-from model.windows import FaceEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
+from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
 
 RULE = VerdictRule(
     out_of_sync=Logistic((-0.5, -0.5, -1.0), 4.0),
@@ -30,9 +32,8 @@ RULE = VerdictRule(
     of_real=(6.0, 6.0, 1.0, -3.0, -0.5, -0.5, -0.5, 0.2, 1.0),
     spread=(1.0, 1.0, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3, 0.5),
     flutter=(0.0,) * 9,
-    window=Logistic((2.0,), -4.0),
-    whole=Logistic((2.0,), -4.0),
-    worst=Logistic((2.0,), -5.0),
+    fine=Odds(window=Logistic((2.0,), -4.0), whole=Logistic((2.0,), -4.0), worst=Logistic((2.0,), -5.0)),
+    coarse=Odds(window=Logistic((1.0,), -2.0), whole=Logistic((1.0,), -2.0), worst=Logistic((1.0,), -3.0)),
     tail=0.5,
     sharpness=3.0,
     real_below=0.4,
@@ -99,7 +100,8 @@ def test_reasons_name_the_evidence():
     assert codes([5] * 100, replace(RULE, sharpness=0.1)) == ["in_sync", "filmed_face"]
     assert codes(wandering(250))[:2] == ["wandering_offset", "low_sync"]
     assert codes([0] * 100, rendered=4.0) == ["rendered_face"]
-    assert codes([0] * 100, smooth=3.0) == ["smooth_motion"]
+    rough = replace(RULE, of_real=(*RULE.of_real[:4], -1.5, -1.5, -1.5, *RULE.of_real[7:]))
+    assert codes([0] * 100, rough, smooth=0.05) == ["smooth_motion"]
     assert codes([0] * 100, restless=2.0) == ["restless_colours"]
     assert codes([0] * 100, tied=4.0) == ["tied_colours"]
     assert codes(wandering(250), rendered=4.0)[:3] == ["rendered_face", "wandering_offset", "low_sync"]
@@ -126,7 +128,7 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     look = np.full(500, -3.0)
     look[200:250] = 4.0
     windows = slide(face([0] * 500, rendered=look), 1.0, 0.2)
-    mean, worst = RULE.video_facts(windows)
+    mean, worst = RULE.video_facts(windows, fine=True)
     assert mean < 1 and worst > 1.5
     assert RULE.fake_probability(windows) > RULE.fake_probability(slide(face([0] * 500), 1.0, 0.2))
     reason = reasons_for(RULE, 0.9, windows)[0]
@@ -136,8 +138,8 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
 
 
 def test_the_likelier_of_a_fake_throughout_and_in_part_counts():
-    assert RULE.video_log_odds(np.array([4.0, 4.5])) == 4.0
-    assert RULE.video_log_odds(np.array([1.0, 4.5])) == 3.0
+    assert RULE.fine.log_odds(np.array([4.0, 4.5])) == 4.0
+    assert RULE.fine.log_odds(np.array([1.0, 4.5])) == 3.0
 
 
 def test_only_what_is_more_suspicious_than_real_video_counts_and_each_fact_only_so_much():
@@ -165,7 +167,12 @@ def test_a_blunt_peak_is_suspicious_and_a_sharp_one_is_not():
     blunt = replace(sharp, similarity=uniform_filter1d(3 * sharp.similarity, 3, axis=1))
     (_, peak, agrees), (_, blunted, still) = (slide(one, 1.0, 0.2)[0].sync_facts for one in (sharp, blunt))
     assert agrees == still == 1 and blunted < 0.6 * peak
-    assert RULE.suspicion(slide(blunt, 1.0, 0.2))[0] > 1.5 > 0.5 > RULE.suspicion(slide(sharp, 1.0, 0.2))[0]
+    assert (
+        RULE.suspicion(slide(blunt, 1.0, 0.2), True).sync
+        > 1.5
+        > 0.5
+        > RULE.suspicion(slide(sharp, 1.0, 0.2), True).sync
+    )
 
 
 def test_the_worst_of_a_long_video_weighs_less_than_the_same_of_a_short_one():
@@ -174,8 +181,8 @@ def test_the_worst_of_a_long_video_weighs_less_than_the_same_of_a_short_one():
     short = RULE.fake_probability(slide(face([0] * 100, rendered=look), 1.0, 0.2))
     long = RULE.fake_probability(slide(face([0] * 2000, rendered=np.pad(look, (0, 1900), "edge")), 1.0, 0.2))
     assert long < short
-    assert replace(RULE, tail=0.0).video_facts(slide(face([0] * 50), 1.0, 0.2))[1] == pytest.approx(
-        RULE.video_facts(slide(face([0] * 50), 1.0, 0.2))[1]
+    assert replace(RULE, tail=0.0).video_facts(slide(face([0] * 50), 1.0, 0.2), fine=True)[1] == pytest.approx(
+        RULE.video_facts(slide(face([0] * 50), 1.0, 0.2), fine=True)[1]
     )
 
 
@@ -202,19 +209,42 @@ def test_where_no_face_was_seen_whole_its_look_says_nothing():
     assert np.isnan(over_time(np.zeros(0, int), np.zeros(0), 3)).all()
 
 
-def test_what_compression_left_too_smooth_is_not_judged():
-    for smooth, judged in ((0.05, True), (0.2, False)):
-        windows = slide(face([5] * 100, smooth=smooth), 1.0, 0.2)
-        assert too_compressed(windows) == (not judged) and can_be_judged(windows) == judged
-    assert [reason.code for reason in too_compressed_reasons(RULE, windows)] == ["too_compressed", "constant_offset"]
+@pytest.mark.parametrize(
+    ("smooth", "quantizer", "told", "judged"),
+    [
+        (0.05, 27.0, True, True),
+        (0.05, np.nan, True, True),
+        (0.2, 20.0, False, True),
+        (0.2, np.nan, False, False),
+        (0.05, 31.0, False, True),
+        (0.05, 35.0, False, False),
+    ],
+)
+def test_what_compression_left_decides_what_is_told(smooth, quantizer, told, judged):
+    windows = slide(face([5] * 100, smooth=smooth, quantizer=quantizer), 1.0, 0.2)
+    assert is_coarse(windows) == (not told) and too_compressed(windows) == (not judged) == (not can_be_judged(windows))
 
 
-def test_what_is_coded_too_coarsely_is_not_judged():
-    for quantizer, judged in ((27.0, True), (np.nan, True), (34.0, False)):
-        windows = slide(face([5] * 100, quantizer=quantizer), 1.0, 0.2)
-        assert can_be_judged(windows) == judged
-    reason, _ = too_compressed_reasons(RULE, windows)
-    assert reason.code == "too_compressed" and "QP 34" in reason.detail
+def test_what_is_too_compressed_says_why():
+    for look in ({"quantizer": 35.0}, {"smooth": 0.2, "quantizer": np.nan}):
+        windows = slide(face([5] * 100, **look), 1.0, 0.2)
+        reasons = too_compressed_reasons(RULE, windows)
+        assert [reason.code for reason in reasons] == ["too_compressed", "constant_offset"]
+        assert ("QP 35" in reasons[0].detail) == ("smooth" not in look)
+
+
+def test_of_coarse_pictures_only_voice_and_colours_count():
+    def coded(offsets: list[int | None] = [0] * 100, **look: float) -> list[WindowEvidence]:
+        return slide(face(offsets, quantizer=31.0, **look), 1.0, 0.2)
+
+    usual = coded()
+    for alike in (coded(rendered=4.0), coded(smooth=0.0)):
+        assert RULE.fake_probability(alike) == RULE.fake_probability(usual)
+        assert RULE.window_probability(alike[0]) == RULE.window_probability(usual[0])
+    for other in (coded(restless=2.0), coded(wandering(100))):
+        assert RULE.fake_probability(other) > RULE.fake_probability(usual) + 0.2
+    codes = [[reason.code for reason in reasons_for(RULE, p, w)] for p, w in ((0.1, usual), (0.9, coded(tied=4.0)))]
+    assert codes == [["in_sync", "coarse_picture"], ["tied_colours", "coarse_picture"]]
 
 
 def test_spans_are_joined_and_in_seconds():

@@ -28,6 +28,7 @@ const ADVICE = {
   no_audio: "The sound: find a copy that has its sound track.",
   no_speech: "Speech: take a part in which somebody talks.",
   too_little_speech: "Speech with the mouth in view: take a longer part, or one with fewer cuts.",
+  coarse_picture: "An earlier copy, not one from a messenger or social network, would tell more.",
   too_compressed: "Fine detail of the picture: find the earliest copy, not one from a messenger or social network.",
   no_face: "A face: take a part in which the speaker is seen.",
   face_not_frontal: "A mouth that can be seen: take a part in which the speaker faces the camera, larger in the picture.",

@@ -3,7 +3,7 @@
 Real: clips of the validation identities. Fake: generated clips, none of which any detector was trained on; the real
 mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
 generated clips count as they are and as uploading leaves them (`model.training.uploads`), also where that is coded too
-coarsely to be judged: to a network of looks, people whom it lacks are more unusual than the validation people on whom
+coarsely for looks: to a network of looks, people whom it lacks are more unusual than the validation people on whom
 it was chosen, and what compression adds to the spread of the latter makes up for some of that. Within each kind every
 identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators
 one that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
@@ -12,7 +12,7 @@ one that was fitted without it. Run: ``python -m model.training.fit_verdict --da
 import argparse
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -39,17 +39,22 @@ from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
     CONTENT,
     LOOK,
+    MAX_QUANTIZER,
     MIN_ACCUSATION_S,
     MOST_OF_PIXELS,
     SUSPICIOUS,
     SYNC,
     UNFITTED,
     Logistic,
+    Odds,
     VerdictRule,
     can_be_judged,
     enough_evidence,
     evidence_s,
+    is_coarse,
+    quantizer,
     save_rule,
+    too_smooth,
 )  # fmt: skip
 from model.weights import seal
 from model.windows import WindowEvidence
@@ -60,6 +65,9 @@ MAX_FALSE_ACCUSATIONS = 0.01
 None that it is fitted on may, but of two dozen people that says little about the hundredth, and a false accusation
 costs more than a miss.
 """
+
+MIN_PEOPLE = 3
+"""To tell from them what a further one is like."""
 
 REAL_BELOW = 0.5
 
@@ -75,9 +83,10 @@ Found by `model.training.limits`. How mouths move is learnt from nobody.
 PENALTY = 3e-3
 SIGNS = tuple(SUSPICIOUS.values())
 
+OF_WINDOWS = {"real": 0.5, "generated": 0.35, "swapped": 0.15}
 THROUGHOUT = {"real": 0.5, "generated": 0.38, "swapped": 0.12}
 IN_PART = {"real": 0.5, "partial": 0.5}
-"""Of the weight in fitting how likely a video is a fake throughout, and in part."""
+"""Of the weight in fitting how likely a window is of a fake, and a video one throughout, and in part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,7 @@ class Judged:
 
 
 def judged(detector: Detector, clips: Iterable[EmbeddedClip], whole: bool = False) -> list[Judged]:
-    """Segments of ``clips``, or ``whole`` ones, with enough evidence that is not too smooth."""
+    """Segments of ``clips``, or ``whole`` ones, with enough evidence."""
     parts = [
         Judged(clip.clip.identity, clip.clip.path, windows_with_evidence(detector, part))
         for clip in clips
@@ -120,10 +129,10 @@ def fit(
         "partial": judged(detector, partial_fakes(real, generated), whole=True),
     }
     print(json.dumps({kind: len(parts) for kind, parts in kinds.items()}))
-    true = kinds["real"]
-    swapped, made = kinds["swapped"], kinds["generated"]
-    of_real, of_made, of_swapped = (_of_windows(parts) for parts in (true, made, swapped))
-    of_real_video, spread, flutter = _usual(true)
+    fine = {kind: [part for part in parts if not too_smooth(part.windows)] for kind, parts in kinds.items()}
+    coarse = {kind: _coarse(parts) or parts for kind, parts in kinds.items()}
+    of_real, of_made, of_swapped = (_of_windows(fine[kind]) for kind in ("real", "generated", "swapped"))
+    of_real_video, spread, flutter = _usual(fine["real"])
     start = replace(
         UNFITTED,
         out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SIGNS[SYNC]),
@@ -131,52 +140,70 @@ def fit(
         of_real=tuple(of_real_video.round(3).tolist()),
         spread=tuple(spread.round(3).tolist()),
         flutter=tuple(flutter.round(3).tolist()),
-        sharpness=_sharpness(true),
+        sharpness=_sharpness(fine["real"]),
         real_below=REAL_BELOW,
     )
-    sides = ((0, 0.5, true), (1, 0.35, made), (1, 0.15, swapped))
-    measuring = replace(start, tail=_tail(start, true))
+    measuring = replace(start, tail=_tail(start, fine["real"]))
+    complete = replace(measuring, fine=_odds(measuring, fine, True), coarse=_odds(measuring, coarse, False))
+    return _with_threshold(complete, kinds["real"])
+
+
+def _coarse(parts: Iterable[Judged]) -> list[Judged]:
+    return [part for part in parts if is_coarse(part.windows) and quantizer(part.windows) <= MAX_QUANTIZER]
+
+
+def _with_threshold(rule: VerdictRule, real: Sequence[Judged]) -> VerdictRule:
+    """The rule with a threshold for "fake"; odds of coarse video are brought nearer to even until it holds for them."""
+    accusable = [part for part in real if evidence_s(part.windows) >= MIN_ACCUSATION_S and can_be_judged(part.windows)]
+    highest_fine, highest_coarse = (
+        _highest(odds, [(p.identity, rule.log_odds(p.windows)) for p in accusable if is_coarse(p.windows) == coarsely])
+        for coarsely, odds in ((False, rule.fine), (True, rule.coarse))
+    )
+    nearer = min(1.0, highest_fine / highest_coarse)
+    fake_above = float(np.ceil(1000 * expit(highest_fine)) / 1000)
+    return replace(rule, coarse=rule.coarse.nearer_to_even(nearer), fake_above=fake_above)
+
+
+def _odds(rule: VerdictRule, kinds: Mapping[str, Sequence[Judged]], fine: bool) -> Odds:
+    """Odds of parts, by kind, as if all of them were ``fine``, or none."""
 
     def unusual(facts: np.ndarray) -> np.ndarray:
-        return np.array([measuring.unusual(facts, WINDOW_S)])
+        return np.array([rule.unusual(rule.told(facts, fine), WINDOW_S)])
 
-    windows = (of_real, of_made, of_swapped)
-    by_window = [(label, share, _through(facts, unusual)) for (label, share, _), facts in zip(sides, windows)]
-    facts = {kind: [(part.identity, measuring.video_facts(part.windows)) for part in kinds[kind]] for kind in kinds}
+    windows = [
+        (int(kind != "real"), share, _through(_of_windows(kinds[kind]), unusual)) for kind, share in OF_WINDOWS.items()
+    ]
+    facts = {kind: [(part.identity, rule.video_facts(part.windows, fine)) for part in kinds[kind]] for kind in kinds}
     whole, worst = (
         _logistic([(int(kind != "real"), share, _only(facts[kind], fact)) for kind, share in shares.items()], (1,))
         for shares, fact in ((THROUGHOUT, slice(0, 1)), (IN_PART, slice(1, 2)))
     )
-    complete = replace(measuring, window=_logistic(by_window, (1,)), whole=whole, worst=worst)
-    could_be_accused = [
-        (identity, complete.video_log_odds(of_one))
-        for part, (identity, of_one) in zip(true, facts["real"])
-        if evidence_s(part.windows) >= MIN_ACCUSATION_S and can_be_judged(part.windows)
-    ]
-    return replace(complete, fake_above=_fake_above(complete, could_be_accused))
+    return Odds(_logistic(windows, (1,)), whole, worst)
 
 
 def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
     """By how much stretches of real video beyond their 75th percentile exceed it: of an exponential tail."""
-    unusual = np.array([one for part in true for one in rule.unusual_stretches(part.windows)])
+    unusual = np.array([one for part in true for one in rule.unusual_stretches(part.windows, fine=True)])
     above = unusual - np.percentile(unusual, 75)
     return round(float(above[above > 0].mean()), 3)
 
 
-def _fake_above(rule: VerdictRule, true: Sequence[tuple[str, float]]) -> float:
-    """Threshold that no real part is above, hardly one of a further person, nor any by look, motion or colours alone.
+def _highest(odds: Odds, real: Sequence[tuple[str, float]]) -> float:
+    """Log-odds that no real part is above, hardly one of a further person, nor any by look, motion or colours alone.
 
-    ``true``: whose real parts that may be accused are, and their log-odds. Above lies the most suspicious part of a
+    ``real``: whose real parts that may be accused are, and their log-odds. Above lies the most suspicious part of a
     further person by `MAX_FALSE_ACCUSATIONS` (the prediction interval of a normal sample). The last because networks of
     looks are surer of the people that they were chosen on than of others (`model.training.limits`).
     """
     by_person: dict[str, list[float]] = defaultdict(list)
-    for identity, log_odds in true:
+    for identity, log_odds in real:
         by_person[identity].append(log_odds)
+    alone = odds.log_odds(np.full(2, MOST_OF_PIXELS))
+    if len(by_person) < MIN_PEOPLE:
+        return alone
     worst = np.array([max(of_one) for of_one in by_person.values()])
     reach = t.isf(MAX_FALSE_ACCUSATIONS, len(worst) - 1) * (1 + 1 / len(worst)) ** 0.5
-    alone = rule.video_log_odds(np.full(2, MOST_OF_PIXELS))
-    return float(np.ceil(1000 * expit(max(worst.mean() + reach * worst.std(ddof=1), worst.max(), alone))) / 1000)
+    return float(max(worst.mean() + reach * worst.std(ddof=1), worst.max(), alone))
 
 
 def _parts_and_wholes(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:

@@ -3,7 +3,7 @@
 How far false accusations go can't be seen on the people that a network was chosen on. So three networks are trained
 like the one that is served, each without a third of all people of training and validation, and every clip is judged by
 the one that lacks its person, by the served rule without regard to its limits; as it is, and written anew in ways that
-cost detail. `model.verdict.MAX_QUANTIZER` and `model.verdict.MOST_UNUSUAL` rest on the figures.
+cost detail. `model.verdict.FINE_QUANTIZER`, `MAX_QUANTIZER` and `MOST_UNUSUAL` there rest on the figures.
 Run: ``python -m model.training.limits --data DIR --generator FILE``. Interrupt and resume at will. Writes
 ``limits.json`` into ``--out``, where `model.training.evaluate` finds it.
 """
@@ -32,7 +32,7 @@ from model.training.train import Run
 from model.training.train_temporal import TOO_COARSE, Batches, new_run, render_clips, train
 from model.training.trials import few_of_each, load_embedded, windows_with_evidence
 from model.training.uploads import Anew, prepare_anew
-from model.verdict import MAX_QUANTIZER, MIN_ACCUSATION_S, enough_evidence, quantizer
+from model.verdict import FINE_QUANTIZER, MIN_ACCUSATION_S, can_be_judged, enough_evidence, quantizer
 
 RESULT = "limits.json"
 AS_IT_IS = "as it is"
@@ -40,7 +40,7 @@ THIRDS = 3
 MOST_OF_A_PERSON = 2
 COSTS_DETAIL = "written anew", "H.264", "240 lines", "uploaded twice", "alike", "HEVC", "VP9", "AV1"
 WAYS = {name: steps for name, steps in CONDITIONS.items() if name.startswith(COSTS_DETAIL)}
-BANDS = (0, 22, 25, 28, 33, 52)
+BANDS = (0, 22, 25, 28, 31, 34, 52)
 """Of QP, see `model.crops.quantizer_when_shrunk`."""
 
 
@@ -50,6 +50,7 @@ class Trial:
 
     way: str
     quantizer: float
+    can_be_judged: bool
     answer: Answer
 
 
@@ -97,7 +98,8 @@ def judge_all(detectors: Sequence[Detector], clips: Iterable[Clip], cache: Path)
                 windows = windows_with_evidence(detector, embedded)
                 said = answer(detector.rule, clip, windows, enough_evidence)
                 if said.probability is not None:
-                    found.append(Trial(way, quantizer(windows), said))
+                    said = replace(said, by=detector.rule.suspicion(windows, fine=True))
+                    found.append(Trial(way, quantizer(windows), can_be_judged(windows), said))
     return found
 
 
@@ -107,8 +109,8 @@ def tabulate(report: Report, found: Sequence[Trial]) -> None:
     report.note(
         section,
         "Clips of training and validation people, as they are and written anew, by three networks of looks that each "
-        "lack a third of the people, and the rule as it is served, without its limit of QP. The sync detector and the "
-        "rule know these people.",
+        "lack a third of the people, and the rule as it is served, without its limits: above a QP of "
+        f"{FINE_QUANTIZER:.0f} by sync and colours. The sync detector and the rule know these people.",
     )
     known = [one for one in found if one.quantizer > 0]
     for low, high in zip(BANDS, BANDS[1:]):
@@ -117,7 +119,7 @@ def tabulate(report: Report, found: Sequence[Trial]) -> None:
     for way in dict.fromkeys(one.way for one in found):
         written = [one for one in found if one.way == way]
         _row(report, section, way, written)
-        judged = [o.answer for o in written if not o.answer.clip.fake and o.quantizer <= MAX_QUANTIZER]
+        judged = [one.answer for one in written if not one.answer.clip.fake and one.can_be_judged]
         report.add(section, way, "real called fake, within the limit", _share_called_fake(judged))
         report.add(section, way, "highest probability of real within it", _highest(judged))
 
@@ -126,9 +128,12 @@ def _row(report: Report, section: str, row: str, found: Sequence[Trial]) -> None
     real, made = ([one.answer for one in found if one.answer.clip.fake == fake] for fake in (False, True))
     report.add(section, row, "real called fake", _share_called_fake(real))
     report.add(section, row, "generated called fake", _share_called_fake(made))
-    for kind in ("look", "motion", "colours"):
-        sides = (by_identity(side, attrgetter(f"by.{kind}")) for side in (made, real))
-        report.add(section, row, f"AUC of {kind} alone", auc_over_identities(*sides))
+    evidence = {"probability": fake_probability} | {
+        f"{kind} alone": attrgetter(f"by.{kind}") for kind in ("look", "motion", "colours")
+    }
+    for name, value in evidence.items():
+        sides = (by_identity(side, value) for side in (made, real))
+        report.add(section, row, f"AUC of {name}", auc_over_identities(*sides))
 
 
 def _share_called_fake(found: Iterable[Answer]) -> Figure:

@@ -9,7 +9,7 @@ from model.engine import Detector, load_detector
 from model.results import Verdict
 from model.training.clips import FAMILIES, Clip, family_of
 from model.training.trials import EmbeddedClip, windows_with_evidence
-from model.verdict import Kinds, VerdictRule, can_be_judged, evidence_s
+from model.verdict import Kinds, VerdictRule, can_be_judged, evidence_s, is_coarse
 from model.windows import WindowEvidence
 
 ENOUGH_S = 2.0
@@ -67,7 +67,9 @@ def answer(
     if not windows or not enough(windows):
         return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
-    return Answer(clip, seconds, probability, rule.verdict(probability, seconds), rule.suspicion(windows))
+    return Answer(
+        clip, seconds, probability, rule.verdict(probability, seconds), rule.suspicion(windows, not is_coarse(windows))
+    )
 
 
 def answers(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[Answer]:

@@ -224,7 +224,9 @@ def _by_identity(items: Iterable[tuple[str, Sequence[float]]]) -> dict[str, list
 
 def _sync_evidence(detector: Detector, parts: Iterable[EmbeddedClip]) -> dict[str, list[float]]:
     judged = ((part.clip.identity, windows_with_evidence(detector, part)) for part in parts)
-    return _by_identity((who, [detector.rule.suspicion(windows)[0]]) for who, windows in judged if windows)
+    return _by_identity(
+        (who, [detector.rule.suspicion(windows, fine=False).sync]) for who, windows in judged if windows
+    )
 
 
 def _other_voice(
