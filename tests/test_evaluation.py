@@ -31,7 +31,7 @@ from model.training.statistics import (
 from model.training.sync_figures import SHIFTS, OffsetTrial, constant_offsets
 from model.training.trials import EmbeddedClip, few_of_each, swapped_segments
 from model.training.verdict_figures import ablation, add_verdicts, false_alarms, matched_by_size, unseen_generators
-from model.verdict import MAX_QUANTIZER, UNFITTED, Kinds
+from model.verdict import FINE_QUANTIZER, UNFITTED, Kinds
 from tests.conftest import write_media
 
 PEOPLE = [f"p{i}" for i in range(20)]
@@ -188,7 +188,7 @@ def test_pictures_are_coded_as_is_asked_and_how_coarsely_is_known(video, tmp_pat
     media = MediaFile(written(video, tmp_path, Encoding(codec, crf=50)))
     assert os.sched_getscheduler(0) == scheduling
     assert media.info.video_codec == name and media.info.audio_codec == "aac"
-    assert MAX_QUANTIZER < np.mean([frame.quantizer for frame in media.frames()]) < 51
+    assert FINE_QUANTIZER < np.mean([frame.quantizer for frame in media.frames()]) < 51
 
 
 def test_what_is_written_anew_is_always_the_same(video, tmp_path):
