@@ -6,12 +6,10 @@ only noise, next to nothing if there were only smooth motion. It is measured on 
 the whole crop, on everything at the lips, and on the colours of the face: their noise comes in blotches (a sensor has
 fewer pixels of each colour than of all, and video keeps a quarter of the colours), so on details three times as large.
 
-Two more facts are of what motion leaves unexplained (by optical flow, Kroeger et al. 2016). The colours of filmed lips
-move with the lips. A network that paints a mouth anew for every picture paints its colours anew, too: next to those of
-nose and cheeks in the same pictures, they change more than grey does. What the camera and the codec do to a picture,
-they do to both places. And filmed lips change in brightness and in blue each by itself: blue is a sensor's noisiest
-colour, and codecs code it apart. What a network paints, it paints of one piece, and blue follows brightness.
-Compression makes real video no more suspicious by either.
+The colours of filmed lips move with the lips. A network that paints a mouth anew for every picture paints its colours
+anew, too: motion taken off (by optical flow, Kroeger et al. 2016), and next to those of nose and cheeks in the same
+pictures, they change more than grey does. What the camera and the codec do to a picture, they do to both places, and
+compression makes real video no more suspicious.
 """
 
 from typing import NamedTuple
@@ -36,13 +34,10 @@ NOISE = 3**0.5
 GREY_SHARE = 0.4
 """How much of how much more the lips change than what is above them, in grey, is expected of their colours."""
 
-TIED_FLOOR = 0.02
-"""Share of what changes in blue, below which shares are not told apart."""
-
-PERCENTILES = 85, 85, 85, 50, 50
+PERCENTILES = 85, 85, 85, 50
 """The smoother moments of a window count: noise may be hidden by a codec's pauses, but not made up.
 
-Of what colours do, the usual ones.
+Of how restless colours are, the usual ones.
 """
 
 FACTS = len(PERCENTILES)
@@ -76,23 +71,20 @@ class MotionMeter:
         self._measured.append(self._measure(*self._before) if len(self._before) == 3 else (np.nan,) * FACTS)
 
     def measured(self, first: int = 0, end: int | None = None) -> np.ndarray:
-        """(T, 5) float of crops ``first`` to ``end`` - 1; nan for the first two crops.
+        """(T, 4) float of crops ``first`` to ``end`` - 1; nan for the first two crops.
 
         Log of the first over the second difference of details, of the lips and of colours: about -0.5 for noise, > 0
-        for smooth motion. Log of how much more the colours of the lips change, motion aside, than those above them,
-        less two fifths of that of the grey: 0 for noise. And how closely blue follows brightness at the lips, 0 to 4: 0
-        for noise.
+        for smooth motion. And log of how much more the colours of the lips change, motion aside, than those above them,
+        less two fifths of that of the grey: 0 for noise.
         """
         return np.array(self._measured[first:end], np.float32).reshape(-1, FACTS)
 
     def _measure(self, oldest: _Picture, old: _Picture, now: _Picture) -> tuple[float, ...]:
-        unexplained = _details(now.small - self._moved(old, now))
         return (
             _smooth(oldest.details, old.details, now.details),
             _smooth(oldest.lips, old.lips, now.lips),
             _smooth(oldest.colours, old.colours, now.colours, COLOUR_FLOOR, NOISE),
-            _restless(np.abs(unexplained)),
-            _tied(unexplained),
+            _restless(np.abs(_details(now.small - self._moved(old, now)))),
         )
 
     def _moved(self, old: _Picture, now: _Picture) -> np.ndarray:
@@ -103,7 +95,7 @@ class MotionMeter:
 
 
 def typical_motion(motion: np.ndarray) -> np.ndarray:
-    """(5,): of some frames of a `MotionMeter`, (T, 5); 0 where nothing is known."""
+    """(4,): of some frames of a `MotionMeter`, (T, 4); 0 where nothing is known."""
     known = motion[~np.isnan(motion).any(1)]
     if not len(known):
         return np.zeros(FACTS)
@@ -122,22 +114,6 @@ def _restless(change: np.ndarray) -> float:
     lips, above = (change[place].mean((0, 1)) for place in (MOUTH, ABOVE))
     grey, *_ = np.log((lips + FLOOR) / (above + FLOOR))
     return float(np.log((lips[1:].sum() + FLOOR) / (above[1:].sum() + FLOOR)) - GREY_SHARE * grey)
-
-
-def _tied(unexplained: np.ndarray) -> float:
-    """``unexplained``: (32, 32, 3), details of what motion does not explain, of grey and of both colour differences.
-
-    A picture that is tinted throughout has its colours tied everywhere, which tells nothing.
-    """
-    lips, above = (_explained(unexplained[place]) for place in (MOUTH, ABOVE))
-    return float(np.log1p(lips * (1 - above) ** 2 / TIED_FLOOR))
-
-
-def _explained(change: np.ndarray) -> float:
-    """Share of the variance of blue that grey explains."""
-    grey, blue = (change[..., one] - change[..., one].mean() for one in (0, 2))
-    least = 1e-4
-    return float((grey * blue).sum() ** 2 / (((grey**2).sum() + least) * ((blue**2).sum() + least)))
 
 
 def _details(picture: np.ndarray) -> np.ndarray:

@@ -4,14 +4,13 @@ Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unus
 each fact only what is more suspicious than its mean over real video counts, in standard deviations, for that a mouth
 is well in sync does not excuse that it looks rendered. Look and smooth motion are of the same pixels, and compression
 makes both more unusual, so the root of the sum of their squares is how unusual the pixels are. Mouth and voice are
-evidence of their own, and so is what the colours of the lips do, whether they change more than those above them or
-follow their brightness, for compression hardly changes either: how unusual they are adds to it. No generator has a say
-in that, so none is needed to know an unseen one. Logistic functions of how unusual the whole video is, and its worst
-two seconds, say how likely it is a fake throughout, and one in part; the likelier of both is the probability that it is
-a lip-sync fake, at even odds of real and fake. All numbers are fitted on people that no detector was trained on
-(`model.training.fit_verdict`). Where compression or a filter took away what tells filmed from rendered by look and
-motion, only voice and colours are asked, with odds of their own. Two thresholds make the verdict; between them it is
-inconclusive.
+evidence of their own, and so is how much more the colours of the lips change than those above them, for compression
+makes neither more unusual by itself: how unusual they are adds to it. No generator has a say in that, so none is needed
+to know an unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely
+it is a fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even
+odds of real and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`).
+Where compression or a filter took away what tells filmed from rendered by look and motion, only voice and colours are
+asked, with odds of their own. Two thresholds make the verdict; between them it is inconclusive.
 """
 
 import json
@@ -51,19 +50,19 @@ MAX_QUANTIZER = 34.0
 
 SUSPICIOUS = {
     "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
-    "smooth lips": 1, "smooth colours": 1, "restless colours": 1, "tied colours": 1,
+    "smooth lips": 1, "smooth colours": 1, "restless colours": 1,
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
 SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7)
-RESTLESS, TIED = slice(7, 8), slice(8, 9)
-CONTENT, FINE = slice(3, 9), slice(3, 7)
+RESTLESS = slice(7, 8)
+CONTENT, FINE = slice(3, 8), slice(3, 7)
 """Which facts belong together; all but the first; and what is told only of video that is not coarse."""
 
-MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0])
+MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0, 4.0])
 """Standard deviations of real video that each fact counts at most.
 
-All that is smooth counts no more together than one fact, and so does all that colours do.
+All that is smooth counts no more together than one fact.
 A mouth that does not belong to the voice is so beyond doubt; how mouths look and move differs more between kinds of
 real video than a network knows, so that none of that alone gets a video called fake.
 """
@@ -126,7 +125,7 @@ class Kinds(NamedTuple):
     """How unusual of real video each kind of evidence is: 0 not at all.
 
     ``sync``; ``look`` of the mouth, as a network sees it; ``motion``: how smoothly it moves, in grey and in colours;
-    ``colours``: how restless those of the lips are, and how tied to their brightness.
+    ``colours``: how restless those of the lips are.
     """
 
     sync: float
@@ -187,7 +186,7 @@ class VerdictRule:
         return self.fine if fine else self.coarse
 
     def told(self, facts: np.ndarray, fine: bool) -> np.ndarray:
-        """``facts`` (..., 9); look and motion are what is usual where the video is not ``fine`` enough to tell them."""
+        """``facts`` (..., 8); look and motion are what is usual where the video is not ``fine`` enough to tell them."""
         known = facts.copy()
         if not fine:
             known[..., FINE] = self.of_real[FINE]
@@ -211,7 +210,7 @@ class VerdictRule:
         return [self.unusual(self.told(mean, fine), seconds) for mean in means]
 
     def unusual(self, facts: np.ndarray, seconds: float) -> float:
-        """How unusual mean facts (9,) of so much evidence are of real video: 0 not at all; see `kinds`."""
+        """How unusual mean facts (8,) of so much evidence are of real video: 0 not at all; see `kinds`."""
         sync, look, motion, colours = self.kinds(facts, seconds)
         return float(sync + np.hypot(look, motion) + colours)
 
@@ -221,13 +220,12 @@ class VerdictRule:
         How smooth grey and how smooth colours are add as look and motion do; what takes noise away smooths both.
         """
         excess = self.excess(facts, seconds)
-        kinds = SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS, TIED
-        sync, look, grey, colours, restless, tied = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in kinds)
-        motion, painted = (min(float(np.hypot(*two)), MOST_OF_PIXELS) for two in ((grey, colours), (restless, tied)))
-        return Kinds(sync, look, motion, painted)
+        kinds = SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS
+        sync, look, grey, colours, restless = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in kinds)
+        return Kinds(sync, look, min(float(np.hypot(grey, colours)), MOST_OF_PIXELS), restless)
 
     def excess(self, facts: np.ndarray, seconds: float) -> np.ndarray:
-        """(9,): by how many standard deviations facts are more suspicious than real video usually is.
+        """(8,): by how many standard deviations facts are more suspicious than real video usually is.
 
         Those of little evidence flutter, and are less unusual for it.
         """
@@ -255,8 +253,8 @@ class VerdictRule:
 
 EVEN = Odds(Logistic((0,), 0), Logistic((0,), 0), Logistic((0,), 0))
 UNFITTED = VerdictRule(
-    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 6, 0), of_real=(0,) * 9, spread=(1,) * 9,
-    flutter=(0,) * 9, fine=EVEN, coarse=EVEN, tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
+    out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 5, 0), of_real=(0,) * 8, spread=(1,) * 8,
+    flutter=(0,) * 8, fine=EVEN, coarse=EVEN, tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
 
@@ -417,22 +415,13 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
         detail = f"The mouth moves more smoothly than filmed mouths do, without the noise of a camera, {when}."
         found.append(Reason("smooth_motion", detail))
     if by.colours >= enough > 0:
-        found.append(_painted(rule, worst, when))
+        detail = f"The colours of the mouth change more than those above it, as if painted picture by picture, {when}."
+        found.append(Reason("restless_colours", detail))
     if by.sync >= enough > 0:
         if np.mean([window.sync_facts[2] for window in windows]) < 0.5:
             found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
         found.append(_poor_sync(rule, worst, when))
     return found
-
-
-def _painted(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) -> Reason:
-    facts = np.mean([window.facts for window in windows], axis=0)
-    restless, tied = rule.excess(facts, evidence_s(windows))[CONTENT][-2:]
-    if tied > restless:
-        detail = "The blue of the mouth follows its brightness, where a camera's is noisy of itself, as if painted"
-        return Reason("tied_colours", f"{detail}, {when}.")
-    detail = "The colours of the mouth change more than those above it, as if painted picture by picture"
-    return Reason("restless_colours", f"{detail}, {when}.")
 
 
 def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) -> Reason:

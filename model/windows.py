@@ -27,7 +27,7 @@ class FaceEvidence:
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
     visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not known.
-    ``motion``: (T, 5), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
+    ``motion``: (T, 4), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
     track_id: int
@@ -59,7 +59,7 @@ class WindowEvidence:
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
     ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and
-    ``motion`` (5,) how the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
+    ``motion`` (4,) how the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
     mean of how coarsely its mouths are coded (`model.crops.MouthCrop`), 0 where the codec does not tell.
     """
 
@@ -78,12 +78,12 @@ class WindowEvidence:
 
     @property
     def facts(self) -> np.ndarray:
-        """(9,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
+        """(8,): what the verdict rule looks at, of one window: `sync_facts`, and `content_facts`."""
         return np.concatenate([self.sync_facts, self.content_facts])
 
     @property
     def content_facts(self) -> np.ndarray:
-        """(6,): how rendered the mouth looks, and how it moves."""
+        """(5,): how rendered the mouth looks, and how it moves."""
         return np.array([self.rendered, *self.motion])
 
     @property

@@ -33,7 +33,7 @@ def talking(who: str, rendered: float, *, fake: bool = False, likeness: float = 
     sound = directions()
     mouth = likeness * sound + (1 - likeness**2) ** 0.5 * directions()
     look = rendered + rng.normal(0, 0.3, FRAMES).astype(np.float32)
-    smooth = rng.normal(-0.5, 0.1, (FRAMES, 5)).astype(np.float32)
+    smooth = rng.normal(-0.5, 0.1, (FRAMES, 4)).astype(np.float32)
     always = np.ones(FRAMES, bool)
     opening = rng.uniform(0, 0.2, FRAMES).astype(np.float32)
     return EmbeddedClip(clip, mouth, sound, np.ones(FRAMES, np.float32), always, opening, look, smooth, look * 0 + 20)
@@ -99,7 +99,7 @@ def test_looks_motion_or_colours_alone_get_nothing_called_fake_but_another_voice
 
     usual = list(rule.of_real)
     assert verdict(usual) == "real"
-    look, motion, colours = [50.0], [9.0] * 3, [9.0] * 2
+    look, motion, colours = [50.0], [9.0] * 3, [9.0]
     for alone in (look + usual[4:], usual[3:4] + motion + usual[7:], usual[3:7] + colours):
         assert verdict(usual[:3] + alone) == "inconclusive"
     for together in (look + motion + usual[7:], look + usual[4:7] + colours, usual[3:4] + motion + colours):

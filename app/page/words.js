@@ -13,8 +13,6 @@ const ADVICE = {
   smooth_motion: "Play the moments below at ¼ speed: does the mouth glide more evenly, or look softer, than eyes and cheeks?",
   restless_colours: "Look at the colours of lips and chin at the moments below, picture by picture: do they shimmer, while "
     + "nose and cheeks keep theirs?",
-  tied_colours: "Look at the lips at the moments below, enlarged: is their colour as even as if painted, with none of the fine "
-    + "coloured grain that the skin above them has?",
   low_sync: "Play the moments below at ½ speed: do the lips close when a p, b or m is heard? Dubbing and cut-in sound "
     + "look the same as a fake here.",
   loose_sync: "Play the moments below at ½ speed: does the mouth open and close with each syllable, or only roughly with "

@@ -44,7 +44,6 @@ from model.verdict import (
     MOST_OF_PIXELS,
     SUSPICIOUS,
     SYNC,
-    TIED,
     UNFITTED,
     Logistic,
     Odds,
@@ -79,12 +78,6 @@ LACKED = 1.8
 """How much more looks spread of people whom the network lacks than of validation people, on whom it was chosen.
 
 Found by `model.training.limits`. How mouths move is learnt from nobody.
-"""
-
-KINDS_OF_VIDEO = 2.0
-"""How much more it differs between kinds of real video than between these people how blue goes with brightness.
-
-Of studios, whose light is even, its median lies 2.4 standard deviations above that of other people.
 """
 
 PENALTY = 3e-3
@@ -233,7 +226,7 @@ def _usual(true: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean facts of real video, and how they spread, and flutter (see `VerdictRule`); every identity weighs the same.
 
     What the means of parts spread by their flutter alone is taken off the former; looks are as spread as of people whom
-    the network lacks, and how tied colours are as between kinds of video.
+    the network lacks.
     """
     counts = Counter(part.identity for part in true)
     weights = np.array([1 / counts[part.identity] for part in true])
@@ -247,7 +240,6 @@ def _usual(true: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     between = np.maximum(variance - within * np.average(1 / seconds, weights=weights), MIN_BETWEEN * variance)
     spread = np.sqrt(between)
     spread[LOOK] *= LACKED
-    spread[TIED] *= KINDS_OF_VIDEO
     return mean, spread + 1e-3, np.sqrt(within)
 
 

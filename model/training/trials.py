@@ -33,7 +33,7 @@ PARTIAL = 50
 class EmbeddedClip:
     """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,).
 
-    ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`. ``motion``: (T, 5), see `model.motion`.
+    ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`. ``motion``: (T, 4), see `model.motion`.
     ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
