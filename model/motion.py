@@ -1,4 +1,4 @@
-"""Mouth crops in; how smoothly they move, and what their colours do, out.
+"""Mouth crops in; how smoothly they move, and how restless their colours are, out.
 
 What a camera films carries noise that is new in every picture; what a network renders moves as smoothly as the
 network does. So of filmed video the second difference over time is large beside the first: 1.7 times if there were

@@ -54,15 +54,13 @@ SUSPICIOUS = {
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
-SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7)
-RESTLESS = slice(7, 8)
-CONTENT, FINE = slice(3, 8), slice(3, 7)
-"""Which facts belong together; all but the first; and what is told only of video that is not coarse."""
+SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7), slice(7, 8)
+CONTENT, LOOK_AND_MOTION = slice(3, 8), slice(3, 7)
+"""Which facts belong together; all but the first; and what coarse video does not tell."""
 
 MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0, 4.0])
-"""Standard deviations of real video that each fact counts at most.
+"""Standard deviations of real video that each fact counts at most, and all that is smooth together no more than one.
 
-All that is smooth counts no more together than one fact.
 A mouth that does not belong to the voice is so beyond doubt; how mouths look and move differs more between kinds of
 real video than a network knows, so that none of that alone gets a video called fake.
 """
@@ -186,10 +184,10 @@ class VerdictRule:
         return self.fine if fine else self.coarse
 
     def told(self, facts: np.ndarray, fine: bool) -> np.ndarray:
-        """``facts`` (..., 8); look and motion are what is usual where the video is not ``fine`` enough to tell them."""
+        """``facts`` (8,); look and motion are what is usual where the video is not ``fine`` enough to tell them."""
         known = facts.copy()
         if not fine:
-            known[..., FINE] = self.of_real[FINE]
+            known[LOOK_AND_MOTION] = self.of_real[LOOK_AND_MOTION]
         return known
 
     def video_facts(self, windows: Sequence[WindowEvidence], fine: bool) -> np.ndarray:
