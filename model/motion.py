@@ -7,12 +7,9 @@ the whole crop, on everything at the lips, and on the colours of the face: their
 fewer pixels of each colour than of all, and video keeps a quarter of the colours), so on details three times as large.
 
 The colours of filmed lips move with the lips. A network that paints a mouth anew for every picture paints its colours
-anew, too: motion taken off (by optical flow, Kroeger et al. 2016), and next to those of nose and cheeks in the same
-pictures, they change more than grey does. What the camera and the codec do to a picture, they do to both places, and
-compression makes real video no more suspicious.
+anew, too: they change more from picture to picture, next to those of nose and cheeks in the same pictures, than the
+change in grey explains. What the camera and the codec do to a picture, they do to both places.
 """
-
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -31,7 +28,7 @@ FLOOR, COLOUR_FLOOR = 0.02, 0.005
 NOISE = 3**0.5
 """Second over first difference of noise; what has no colour is taken to be as noisy, so that it tells nothing."""
 
-GREY_SHARE = 0.4
+GREY_SHARE = 0.5
 """How much of how much more the lips change than what is above them, in grey, is expected of their colours."""
 
 PERCENTILES = 85, 85, 85, 50
@@ -42,56 +39,29 @@ Of how restless colours are, the usual ones.
 
 FACTS = len(PERCENTILES)
 
-HERE = np.stack(np.meshgrid(*[np.arange(COLOUR_SIZE, dtype=np.float32)] * 2), axis=-1)
-"""(32, 32, 2): x and y of every pixel."""
-
-
-class _Picture(NamedTuple):
-    """What is compared of pictures: details and lips in grey; details of the colours; all of it, shrunk."""
-
-    details: np.ndarray
-    lips: np.ndarray
-    colours: np.ndarray
-    small: np.ndarray
-
 
 class MotionMeter:
     """Measures successive crops of one face."""
 
     def __init__(self) -> None:
-        self._before: list[_Picture] = []
+        self._before: list[tuple[np.ndarray, ...]] = []
         self._measured: list[tuple[float, ...]] = []
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 
     def push(self, grey: np.ndarray, pixels: np.ndarray) -> None:
         """Add the next crop, (96, 96) uint8 grey and (96, 96, 3) uint8 RGB."""
-        numbers, small = grey.astype(np.float32), _shrunk(pixels)
-        now = _Picture(_details(numbers), numbers[LIPS], _details(small)[FACE][..., 1:].copy(), small)
-        self._before = [*self._before[-2:], now]
-        self._measured.append(self._measure(*self._before) if len(self._before) == 3 else (np.nan,) * FACTS)
+        numbers, small = grey.astype(np.float32), _details(_shrunk(pixels))
+        colours = np.ascontiguousarray(small[FACE][..., 1:])
+        self._before = [*self._before[-2:], (_details(numbers), numbers[LIPS], colours, small)]
+        self._measured.append(_measure(*zip(*self._before)) if len(self._before) == 3 else (np.nan,) * FACTS)
 
     def measured(self, first: int = 0, end: int | None = None) -> np.ndarray:
         """(T, 4) float of crops ``first`` to ``end`` - 1; nan for the first two crops.
 
         Log of the first over the second difference of details, of the lips and of colours: about -0.5 for noise, > 0
-        for smooth motion. And log of how much more the colours of the lips change, motion aside, than those above them,
-        less two fifths of that of the grey: 0 for noise.
+        for smooth motion. And log of how much more the colours of the lips change than those above them, less half of
+        that of the grey: 0 for noise.
         """
         return np.array(self._measured[first:end], np.float32).reshape(-1, FACTS)
-
-    def _measure(self, oldest: _Picture, old: _Picture, now: _Picture) -> tuple[float, ...]:
-        return (
-            _smooth(oldest.details, old.details, now.details),
-            _smooth(oldest.lips, old.lips, now.lips),
-            _smooth(oldest.colours, old.colours, now.colours, COLOUR_FLOOR, NOISE),
-            _restless(np.abs(_details(now.small - self._moved(old, now)))),
-        )
-
-    def _moved(self, old: _Picture, now: _Picture) -> np.ndarray:
-        """(32, 32, 3): what ``now`` would be if all of ``old`` had only moved."""
-        grey, grey_before = (cv2.convertScaleAbs(picture.small[..., 0]) for picture in (now, old))
-        there = HERE + self._flow.calc(grey, grey_before, None)
-        return cv2.remap(old.small, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
 def typical_motion(motion: np.ndarray) -> np.ndarray:
@@ -102,15 +72,25 @@ def typical_motion(motion: np.ndarray) -> np.ndarray:
     return np.array([np.percentile(of_one, share) for of_one, share in zip(known.T, PERCENTILES)])
 
 
-def _smooth(oldest: np.ndarray, old: np.ndarray, now: np.ndarray, floor: float = FLOOR, without: float = 1.0) -> float:
+Three = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of successive pictures, the oldest first."""
+
+
+def _measure(details: Three, lips: Three, colours: Three, small: Three) -> tuple[float, ...]:
+    _, old, now = small
+    return _smooth(details), _smooth(lips), _smooth(colours, COLOUR_FLOOR, NOISE), _restless(np.abs(now - old))
+
+
+def _smooth(pictures: Three, floor: float = FLOOR, without: float = 1.0) -> float:
     """``without``: second over first difference of what does not change at all."""
+    oldest, old, now = pictures
     first, second = cv2.norm(now, old, cv2.NORM_L1), cv2.norm(now + oldest, 2 * old, cv2.NORM_L1)
     least = floor * now.size
     return float(np.log((first + least) / (second + without * least)))
 
 
 def _restless(change: np.ndarray) -> float:
-    """``change``: (32, 32, 3), by how much grey and both colour differences do."""
+    """``change``: (32, 32, 3), of grey and of both colour differences."""
     lips, above = (change[place].mean((0, 1)) for place in (MOUTH, ABOVE))
     grey, *_ = np.log((lips + FLOOR) / (above + FLOOR))
     return float(np.log((lips[1:].sum() + FLOOR) / (above[1:].sum() + FLOOR)) - GREY_SHARE * grey)

@@ -11,8 +11,6 @@ RNG = np.random.default_rng(0)
 TEXTURE = cv2.GaussianBlur(RNG.uniform(0, 255, (128, 128, 3)).astype(np.float32), (0, 0), 4)
 TEXTURE = ((TEXTURE - TEXTURE.min()) / np.ptp(TEXTURE) * 200 + 20).astype(np.float32)
 ROUGHEST = -0.5 * np.log(3)
-NOISE = 1.0, 1.0, 1.8
-"""Of a sensor, in red, green and blue."""
 
 
 def crops(speed_px: float, noise: float, frames: int = 25, painted: float = 0.0) -> list[np.ndarray]:
@@ -22,7 +20,7 @@ def crops(speed_px: float, noise: float, frames: int = 25, painted: float = 0.0)
     pictures = []
     for t in range(frames):
         moved = cv2.warpAffine(TEXTURE, np.float64([[1, 0, -speed_px * t], [0, 1, 0]]), (128, 128))[16:112, 8:104]
-        moved = moved + cv2.GaussianBlur(NOISE * RNG.normal(0, noise, moved.shape), (0, 0), 1.5)
+        moved = moved + cv2.GaussianBlur(RNG.normal(0, noise, moved.shape), (0, 0), 1.5)
         anew = cv2.GaussianBlur(RNG.normal(0, 150, (96, 96)), (0, 0), 4)[..., None] * (1, -0.51, 0)
         pictures.append(np.clip(moved + lips * anew, 0, 255).astype(np.uint8))
     return pictures
