@@ -5,12 +5,12 @@ each fact only what is more suspicious than its mean over real video counts, in 
 is well in sync does not excuse that it looks rendered. Look and smooth motion are of the same pixels, and compression
 makes both more unusual, so the root of the sum of their squares is how unusual the pixels are. Mouth and voice are
 evidence of their own, and so is how much more the colours of the lips change than those above them, for compression
-changes both alike: how unusual they are adds to it. No generator has a say in that, so none is needed
-to know an unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely
-it is a fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even
-odds of real and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`).
-Where compression or a filter took away what tells filmed from rendered by look and motion, only voice and colours are
-asked, with odds of their own. Two thresholds make the verdict; between them it is inconclusive.
+changes both alike: how unusual they are adds to it. No generator has a say in that, so none is needed to know an
+unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a
+fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of
+real and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Where
+compression or a filter took away what tells filmed from rendered by look and motion, only voice and colours are asked,
+with odds of their own. Two thresholds make the verdict; between them it is inconclusive.
 """
 
 import json
