@@ -31,7 +31,7 @@ def candidate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "candidate"
     shutil.copytree(WEIGHTS, folder)
     rule = json.loads((folder / "verdict.json").read_text())
-    rule["whole"]["bias"] += 9.0
+    rule["fine"]["whole"]["bias"] += 9.0
     (folder / "verdict.json").write_text(json.dumps(rule))
     seal(folder, "9.9.9")
     return folder
