@@ -13,7 +13,7 @@ from model.training.limits import THIRDS, Trial, load_without, tabulate, third_o
 from model.training.report import Report
 from model.training.scores import Answer
 from model.training.train_temporal import GreyClip
-from model.verdict import UNFITTED, Kinds
+from model.verdict import MAX_QUANTIZER, UNFITTED, Kinds
 
 PEOPLE = [Clip(f"real/lrs3/p{i}/0.mp4", False, "lrs3", f"p{i}") for i in range(20)]
 
@@ -21,7 +21,7 @@ PEOPLE = [Clip(f"real/lrs3/p{i}/0.mp4", False, "lrs3", f"p{i}") for i in range(2
 def trial(clip: Clip, quantizer: float, probability: float, seconds: float = 3.0) -> Trial:
     fake = probability > 0.9 and seconds >= 2
     answer = Answer(clip, seconds, probability, "fake" if fake else "real", Kinds(0.0, *[probability] * 3))
-    return Trial("in some way", quantizer, answer)
+    return Trial("in some way", quantizer, quantizer <= MAX_QUANTIZER, answer)
 
 
 def test_false_accusations_are_told_by_how_coarsely_a_clip_is_coded(monkeypatch):
@@ -33,8 +33,9 @@ def test_false_accusations_are_told_by_how_coarsely_a_clip_is_coded(monkeypatch)
     report = Report()
     tabulate(report, found)
     by_qp, by_way = report.sections.values()
-    assert by_qp["QP 0 to 22"]["real called fake"].value == 0 and by_qp["QP 33 to 52"]["real called fake"].value == 1
-    assert by_qp["QP 0 to 22"]["AUC of look alone"].value > 0.9 > 0.1 > by_qp["QP 33 to 52"]["AUC of look alone"].value
+    assert by_qp["QP 0 to 22"]["real called fake"].value == 0 and by_qp["QP 34 to 52"]["real called fake"].value == 1
+    assert by_qp["QP 0 to 22"]["AUC of probability"].value > 0.9
+    assert by_qp["QP 0 to 22"]["AUC of look alone"].value > 0.9 > 0.1 > by_qp["QP 34 to 52"]["AUC of look alone"].value
     of_way = by_way["in some way"]
     assert 0.4 < of_way["real called fake"].value < 0.5 and of_way["real called fake, within the limit"].value == 0
     assert of_way["highest probability of real within it"].value == 0.2
