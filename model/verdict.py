@@ -397,7 +397,8 @@ def _coarse_picture(windows: Sequence[WindowEvidence]) -> Reason:
 def _coarseness(windows: Sequence[WindowEvidence], limit: str = "") -> str:
     coded = quantizer(windows)
     if coded > FINE_QUANTIZER:
-        return f"The picture is coded too coarsely (as by H.264's QP {coded:.0f} of 51 at the mouth's size{limit})"
+        too = "too " if limit else ""
+        return f"The picture is coded {too}coarsely (as by H.264's QP {coded:.0f} of 51 at the mouth's size{limit})"
     return "The picture holds no trace of a camera, as after heavy compression or a filter"
 
 

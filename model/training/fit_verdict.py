@@ -159,7 +159,7 @@ def _with_threshold(rule: VerdictRule, real: Sequence[Judged]) -> VerdictRule:
         _highest(odds, [(p.identity, rule.log_odds(p.windows)) for p in accusable if is_coarse(p.windows) == coarsely])
         for coarsely, odds in ((False, rule.fine), (True, rule.coarse))
     )
-    nearer = min(1.0, highest_fine / highest_coarse)
+    nearer = highest_fine / highest_coarse if highest_coarse > highest_fine > 0 else 1.0
     fake_above = float(np.ceil(1000 * expit(highest_fine)) / 1000)
     return replace(rule, coarse=rule.coarse.nearer_to_even(nearer), fake_above=fake_above)
 
