@@ -39,7 +39,6 @@ from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
     CONTENT,
     LOOK,
-    MAX_QUANTIZER,
     MIN_ACCUSATION_S,
     MOST_OF_PIXELS,
     SUSPICIOUS,
@@ -52,7 +51,6 @@ from model.verdict import (
     enough_evidence,
     evidence_s,
     is_coarse,
-    quantizer,
     save_rule,
     too_smooth,
 )  # fmt: skip
@@ -149,7 +147,7 @@ def fit(
 
 
 def _coarse(parts: Iterable[Judged]) -> list[Judged]:
-    return [part for part in parts if is_coarse(part.windows) and quantizer(part.windows) <= MAX_QUANTIZER]
+    return [part for part in parts if is_coarse(part.windows) and can_be_judged(part.windows)]
 
 
 def _with_threshold(rule: VerdictRule, real: Sequence[Judged]) -> VerdictRule:
