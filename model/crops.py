@@ -4,6 +4,9 @@ The crop is centred on the mean of the lip landmarks, turned by the line between
 1.25 times as wide as the face is large; the size of a face is the larger of the outer-eye distance and
 0.78 times the distance from the middle of the eyes to the chin, so that a turned head keeps its scale.
 All three are averaged over 5 frames (200 ms), which steadies the crop without blurring the lips.
+
+A crop is cut twice: once interpolated, for what a mouth looks like; and once of single pixels of the picture, in grey,
+so that what is finest in it is neither blurred nor averaged away, whatever the size of the face.
 """
 
 from collections import defaultdict, deque
@@ -40,7 +43,8 @@ MIN_CROP_PX = 44.0
 class MouthCrop:
     """The mouth in one frame of the grid.
 
-    ``pixels``: (96, 96, 3) uint8 RGB. ``visible``: the face was found here, not too far turned or small.
+    ``pixels``: (96, 96, 3) uint8 RGB. ``sampled``: (96, 96) uint8, the same in grey, each the nearest of the picture's
+    own pixels. ``visible``: the face was found here, not too far turned or small.
     ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. ``quantizer``: see
     `quantizer_when_shrunk`. In pixels of the upright source picture are ``place``, (4,): centre x and y of the crop,
     and the vector along its upper edge; and ``box``: left, top, right, bottom of the face.
@@ -48,6 +52,7 @@ class MouthCrop:
 
     index: int
     pixels: np.ndarray
+    sampled: np.ndarray
     visible: bool
     lip_opening: float
     quantizer: float
@@ -127,6 +132,7 @@ class MouthCropper:
         return MouthCrop(
             index=sight.index,
             pixels=cut_mouth(sight.frame.rgb, geometry),
+            sampled=sample_mouth(sight.frame.rgb, geometry),
             visible=visible,
             lip_opening=lip_opening(sight.face.landmarks),
             quantizer=quantizer_when_shrunk(sight.frame.quantizer, width_px / sight.frame.scale),
@@ -172,8 +178,17 @@ def cut_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     step = CROP_WIDTH * np.hypot(geometry[2], geometry[3]) / CROP_SIZE
     if step >= 2:
         rgb, geometry = _shrunk_around(rgb, geometry, int(step))
+    return _cut(rgb, geometry, cv2.INTER_LINEAR)
+
+
+def sample_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    """The same in grey, (96, 96) uint8, each the nearest pixel of the frame."""
+    return as_grey(_cut(rgb, geometry, cv2.INTER_NEAREST))
+
+
+def _cut(rgb: np.ndarray, geometry: np.ndarray, interpolation: int) -> np.ndarray:
     return cv2.warpAffine(
-        rgb, _to_frame(geometry), (CROP_SIZE, CROP_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        rgb, _to_frame(geometry), (CROP_SIZE, CROP_SIZE), flags=interpolation | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
 

@@ -6,6 +6,10 @@ only noise, next to nothing if there were only smooth motion. It is measured on 
 the whole crop, on everything at the lips, and on the colours of the face: their noise comes in blotches (a sensor has
 fewer pixels of each colour than of all, and video keeps a quarter of the colours), so on details three times as large.
 
+Grey is that of single pixels of the picture. Sampled by a crop that follows the face, what is as fine as they are is
+new in every picture, too: a filmed face is as fine as that, whatever its size; one that was painted small and enlarged
+is not. Interpolation would blur both.
+
 The colours of filmed lips move with the lips. A network that paints a mouth anew for every picture paints its colours
 anew, too: they change more from picture to picture, next to those of nose and cheeks in the same pictures, than the
 change in grey explains. What the camera and the codec do to a picture, they do to both places.
@@ -31,13 +35,18 @@ NOISE = 3**0.5
 GREY_SHARE = 0.5
 """How much of how much more the lips change than what is above them, in grey, is expected of their colours."""
 
-PERCENTILES = 85, 85, 85, 50
+PERCENTILES = 85, 85, 85, 50, 85
 """The smoother moments of a window count: noise may be hidden by a codec's pauses, but not made up.
 
 Of how restless colours are, the usual ones.
 """
 
-FACTS = len(PERCENTILES)
+MEASURES = len(PERCENTILES)
+FACTS = slice(0, 4)
+"""Which of them are evidence."""
+
+SMOOTHED = 4
+"""Which of them is how smooth the interpolated crop is: that tells what compression or a filter took away."""
 
 
 class MotionMeter:
@@ -47,28 +56,29 @@ class MotionMeter:
         self._before: list[tuple[np.ndarray, ...]] = []
         self._measured: list[tuple[float, ...]] = []
 
-    def push(self, grey: np.ndarray, pixels: np.ndarray) -> None:
-        """Add the next crop, (96, 96) uint8 grey and (96, 96, 3) uint8 RGB."""
-        numbers, small = grey.astype(np.float32), _details(_shrunk(pixels))
+    def push(self, grey: np.ndarray, sampled: np.ndarray, pixels: np.ndarray) -> None:
+        """Add the next crop: ``pixels`` and ``sampled`` of a `model.crops.MouthCrop`, and the former in ``grey``."""
+        single, small = sampled.astype(np.float32), _details(_shrunk(pixels))
         colours = np.ascontiguousarray(small[FACE][..., 1:])
-        self._before = [*self._before[-2:], (_details(numbers), numbers[LIPS], colours, small)]
-        self._measured.append(_measure(*zip(*self._before)) if len(self._before) == 3 else (np.nan,) * FACTS)
+        now = _details(single), single[LIPS], colours, small, _details(grey.astype(np.float32))
+        self._before = [*self._before[-2:], now]
+        self._measured.append(_measure(*zip(*self._before)) if len(self._before) == 3 else (np.nan,) * MEASURES)
 
     def measured(self, first: int = 0, end: int | None = None) -> np.ndarray:
-        """(T, 4) float of crops ``first`` to ``end`` - 1; nan for the first two crops.
+        """(T, 5) float of crops ``first`` to ``end`` - 1; nan for the first two crops.
 
         Log of the first over the second difference of details, of the lips and of colours: about -0.5 for noise, > 0
-        for smooth motion. And log of how much more the colours of the lips change than those above them, less half of
-        that of the grey: 0 for noise.
+        for smooth motion. Log of how much more the colours of the lips change than those above them, less half of
+        that of the grey: 0 for noise. And as the first, of the interpolated crop, which is no evidence (`SMOOTHED`).
         """
-        return np.array(self._measured[first:end], np.float32).reshape(-1, FACTS)
+        return np.array(self._measured[first:end], np.float32).reshape(-1, MEASURES)
 
 
 def typical_motion(motion: np.ndarray) -> np.ndarray:
-    """(4,): of some frames of a `MotionMeter`, (T, 4); 0 where nothing is known."""
+    """(5,): of some frames of a `MotionMeter`, (T, 5); 0 where nothing is known."""
     known = motion[~np.isnan(motion).any(1)]
     if not len(known):
-        return np.zeros(FACTS)
+        return np.zeros(MEASURES)
     return np.array([np.percentile(of_one, share) for of_one, share in zip(known.T, PERCENTILES)])
 
 
@@ -76,9 +86,10 @@ Three = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of successive pictures, the oldest first."""
 
 
-def _measure(details: Three, lips: Three, colours: Three, small: Three) -> tuple[float, ...]:
+def _measure(details: Three, lips: Three, colours: Three, small: Three, interpolated: Three) -> tuple[float, ...]:
     _, old, now = small
-    return _smooth(details), _smooth(lips), _smooth(colours, COLOUR_FLOOR, NOISE), _restless(np.abs(now - old))
+    smooth_colours, restless = _smooth(colours, COLOUR_FLOOR, NOISE), _restless(np.abs(now - old))
+    return _smooth(details), _smooth(lips), smooth_colours, restless, _smooth(interpolated)
 
 
 def _smooth(pictures: Three, floor: float = FLOOR, without: float = 1.0) -> float:

@@ -24,6 +24,7 @@ from scipy.special import expit
 
 from model.detector import MAX_OFFSET
 from model.media import GRID_FPS
+from model.motion import SMOOTHED
 from model.results import Reason, Sync, Verdict
 from model.windows import WindowEvidence
 
@@ -34,7 +35,7 @@ MIN_ACCUSATION_S = 2.0
 """Seconds of evidence below which no video is called fake, however suspicious."""
 
 MAX_SMOOTHNESS = 0.1
-"""Of details, see `model.motion`: above it compression or a filter has left no trace of a camera.
+"""Of interpolated details, see `model.motion`: above it compression or a filter has left no trace of a camera.
 
 Real and generated video look alike then, and real video looks rendered.
 """
@@ -305,7 +306,7 @@ def quantizer(windows: Sequence[WindowEvidence]) -> float:
 
 def too_smooth(windows: Sequence[WindowEvidence]) -> bool:
     """Whether nothing in these windows moves as a camera's noise does."""
-    return float(np.mean([window.motion[0] for window in windows])) > MAX_SMOOTHNESS
+    return float(np.mean([window.motion[SMOOTHED] for window in windows])) > MAX_SMOOTHNESS
 
 
 def is_coarse(windows: Sequence[WindowEvidence]) -> bool:

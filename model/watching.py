@@ -133,7 +133,7 @@ class WatchedFace:
         if len(self._visible) % PLACE_EVERY == 0:
             self._places.append((_box(*crop.box), _mouth(crop.place)) if visible else None)
         grey = as_grey(crop.pixels)
-        self._motion.push(grey, crop.pixels)
+        self._motion.push(grey, crop.sampled, crop.pixels)
         for part in (self._embedder, self._rendering):
             part.push(grey)
         self._visible.append(visible)

@@ -8,7 +8,7 @@ from scipy.ndimage import binary_dilation
 from model.audio import SPEECH_THRESHOLD
 from model.detector import EMBEDDING, MAX_OFFSET
 from model.media import GRID_FPS
-from model.motion import typical_motion
+from model.motion import FACTS, typical_motion
 
 MIN_USABLE_SHARE = 0.4
 """Share of a window's pictures that must show the mouth while somebody speaks."""
@@ -27,7 +27,7 @@ class FaceEvidence:
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
     visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not known.
-    ``motion``: (T, 4), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
+    ``motion``: (T, 5), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
     track_id: int
@@ -59,7 +59,7 @@ class WindowEvidence:
     ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
     by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
     ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and
-    ``motion`` (4,) how the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
+    ``motion`` (5,) how the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
     mean of how coarsely its mouths are coded (`model.crops.MouthCrop`), 0 where the codec does not tell.
     """
 
@@ -84,7 +84,7 @@ class WindowEvidence:
     @property
     def content_facts(self) -> np.ndarray:
         """(5,): how rendered the mouth looks, and how it moves."""
-        return np.array([self.rendered, *self.motion])
+        return np.array([self.rendered, *self.motion[FACTS]])
 
     @property
     def sync_facts(self) -> np.ndarray:

@@ -14,6 +14,7 @@ from model.crops import (
     lip_opening,
     mouth_geometry,
     quantizer_when_shrunk,
+    sample_mouth,
 )
 from model.faces import LOOK_EVERY, MAX_GAP, Face, FaceFinder, FaceTracker
 from model.media import Frame
@@ -118,6 +119,15 @@ def test_the_crop_is_the_same_however_the_picture_is_turned_and_scaled(closed):
         points = face.landmarks @ to[:, :2].T + to[:, 2]
         crop = cut_mouth(turned, mouth_geometry(points.astype(np.float32)))
         assert np.abs(crop.astype(int) - straight).mean() < 6, (angle, scale)
+
+
+@pytest.mark.parametrize("face_px", [40, 70, 280])
+def test_single_pixels_are_as_noisy_whatever_the_size_of_the_face_and_interpolated_ones_are_not(face_px):
+    noise = np.random.default_rng(0).normal(128, 20, (600, 600, 1)).clip(0, 255).astype(np.uint8)
+    rgb, geometry = np.repeat(noise, 3, 2), np.array([300, 300, face_px, 0.3 * face_px])
+    sampled = sample_mouth(rgb, geometry)
+    assert sampled.shape == (CROP_SIZE, CROP_SIZE) and sampled.dtype == np.uint8
+    assert sampled.std() == pytest.approx(20, rel=0.1) and cut_mouth(rgb, geometry)[..., 0].std() < 0.8 * 20
 
 
 def test_crops_come_two_frames_late_one_for_each_frame_and_say_what_is_not_visible(closed):

@@ -33,7 +33,7 @@ def talking(who: str, rendered: float, *, fake: bool = False, likeness: float = 
     sound = directions()
     mouth = likeness * sound + (1 - likeness**2) ** 0.5 * directions()
     look = rendered + rng.normal(0, 0.3, FRAMES).astype(np.float32)
-    smooth = rng.normal(-0.5, 0.1, (FRAMES, 4)).astype(np.float32)
+    smooth = rng.normal(-0.5, 0.1, (FRAMES, 5)).astype(np.float32)
     always = np.ones(FRAMES, bool)
     opening = rng.uniform(0, 0.2, FRAMES).astype(np.float32)
     return EmbeddedClip(clip, mouth, sound, np.ones(FRAMES, np.float32), always, opening, look, smooth, look * 0 + 20)

@@ -29,7 +29,8 @@ def crops(speed_px: float, noise: float, frames: int = 25, painted: float = 0.0)
 def measured(pictures: list[np.ndarray]) -> np.ndarray:
     meter = MotionMeter()
     for picture in pictures:
-        meter.push(as_grey(picture), picture)
+        grey = as_grey(picture)
+        meter.push(grey, grey, picture)
     return meter.measured()
 
 
@@ -40,8 +41,8 @@ def test_noise_makes_motion_rough_and_its_absence_smooth(speed_px):
 
 
 def test_noise_alone_is_as_rough_as_it_gets():
-    *smooth, restless = typical_motion(measured(crops(0.0, 40.0)))
-    assert smooth == pytest.approx([ROUGHEST] * 3, abs=0.05) and restless == pytest.approx(0, abs=0.15)
+    *smooth, restless, interpolated = typical_motion(measured(crops(0.0, 40.0)))
+    assert [*smooth, interpolated] == pytest.approx([ROUGHEST] * 4, abs=0.05) and restless == pytest.approx(0, abs=0.15)
 
 
 def test_colours_that_are_painted_anew_are_restless_and_those_that_move_are_not():
@@ -51,11 +52,11 @@ def test_colours_that_are_painted_anew_are_restless_and_those_that_move_are_not(
 
 def test_what_has_no_colour_tells_nothing_by_its_colours():
     grey = [np.repeat(as_grey(picture)[..., None], 3, 2) for picture in crops(1.0, 0.0)]
-    details, _, colours, restless = typical_motion(measured(grey))
+    details, _, colours, restless, _ = typical_motion(measured(grey))
     assert details > 0.3 and colours == pytest.approx(ROUGHEST, abs=0.01) and restless < 0.3
 
 
 def test_what_is_not_known_is_not_a_number_and_says_nothing():
     motion = measured(crops(1.0, 1.0, frames=3))
-    assert motion.shape == (3, 4) and np.isnan(motion[:2]).all() and not np.isnan(motion[2]).any()
-    assert typical_motion(motion[:2]).tolist() == [0] * 4 == typical_motion(measured([])).tolist()
+    assert motion.shape == (3, 5) and np.isnan(motion[:2]).all() and not np.isnan(motion[2]).any()
+    assert typical_motion(motion[:2]).tolist() == [0] * 5 == typical_motion(measured([])).tolist()

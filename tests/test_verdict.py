@@ -61,7 +61,7 @@ def face(
     ones = np.ones(len(offsets), bool)
     opening = rng.uniform(0, 0.2, len(offsets)) if moving else np.full(len(offsets), 0.05)
     look = np.zeros(len(offsets)) + rendered
-    motion = np.tile([smooth, smooth, smooth, restless], (len(offsets), 1))
+    motion = np.tile([smooth, smooth, smooth, restless, smooth], (len(offsets), 1))
     seen = ones & usable
     coded = np.full(len(offsets), quantizer)
     return FaceEvidence(0, 0, similarity, seen & speech, ones & speech, seen, opening, look, motion, coded)

@@ -23,7 +23,7 @@ from model.training.clips import Clip, list_clips
 
 T = TypeVar("T")
 
-ARRAYS = "crops", "audio", "visible", "lip_opening", "quantizer"
+ARRAYS = "crops", "sampled", "audio", "visible", "lip_opening", "quantizer"
 """Of a `PreparedClip`, in the cache."""
 
 
@@ -31,13 +31,14 @@ ARRAYS = "crops", "audio", "visible", "lip_opening", "quantizer"
 class PreparedClip:
     """The most visible face of a clip, on the 25 fps grid from the first to the last frame it was followed.
 
-    ``crops``: (T, 96, 96, 3) uint8 RGB. ``audio``: (T * 640,) int16 at 16 kHz, beginning with the first
+    ``crops``: (T, 96, 96, 3) uint8 RGB. ``sampled``: (T, 96, 96) uint8, see `model.crops.MouthCrop`. ``audio``: (T * 640,) int16 at 16 kHz, beginning with the first
     crop. ``visible``: (T,) bool. ``lip_opening`` and ``quantizer``: (T,) float32, see `model.crops.MouthCrop`.
     ``sound_late``: by how many frames the file's sound is known to be late.
     """
 
     clip: Clip
     crops: np.ndarray
+    sampled: np.ndarray
     audio: np.ndarray
     visible: np.ndarray
     lip_opening: np.ndarray
@@ -71,16 +72,17 @@ def _on_one_grid(crops: list[MouthCrop], sound: np.ndarray) -> dict[str, np.ndar
     first = crops[0].index if crops else 0
     length = crops[-1].index + 1 - first if crops else 0
     pixels = np.zeros((length, CROP_SIZE, CROP_SIZE, 3), np.uint8)
+    sampled = np.zeros((length, CROP_SIZE, CROP_SIZE), np.uint8)
     visible, opening = np.zeros(length, bool), np.zeros(length, np.float32)
     quantizer = np.full(length, np.nan, np.float32)
     for crop in crops:
         at = crop.index - first
-        pixels[at], visible[at] = crop.pixels, crop.visible
+        pixels[at], sampled[at], visible[at] = crop.pixels, crop.sampled, crop.visible
         opening[at], quantizer[at] = crop.lip_opening, crop.quantizer
     heard = min(length, max(0, len(sound) // 640 - first))
     audio = np.clip(sound[first * 640 : (first + heard) * 640] * 32767, -32768, 32767).astype(np.int16)
     of_frames = (array[:heard] for array in (visible, opening, quantizer))
-    return dict(zip(ARRAYS, (pixels[:heard], audio, *of_frames)))
+    return dict(zip(ARRAYS, (pixels[:heard], sampled[:heard], audio, *of_frames)))
 
 
 def _cached(cache: Path, clip: Clip) -> Path:

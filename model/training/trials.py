@@ -33,7 +33,7 @@ PARTIAL = 50
 class EmbeddedClip:
     """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,).
 
-    ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`. ``motion``: (T, 4), see `model.motion`.
+    ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`. ``motion``: (T, 5), see `model.motion`.
     ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
@@ -89,8 +89,8 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     mouths, sounds = detector.mouth_embedder(), detector.sound_embedder()
     wave = clip.audio.astype(np.float32) / 32768
     motion, rendering = MotionMeter(), detector.rendering_meter()
-    for grey, pixels in zip(as_grey(clip.crops), clip.crops):
-        motion.push(grey, pixels)
+    for grey, sampled, pixels in zip(as_grey(clip.crops), clip.sampled, clip.crops):
+        motion.push(grey, sampled, pixels)
         for part in (mouths, rendering):
             part.push(grey)
     rendering.finish()
