@@ -31,9 +31,10 @@ ARRAYS = "crops", "sampled", "audio", "visible", "lip_opening", "quantizer"
 class PreparedClip:
     """The most visible face of a clip, on the 25 fps grid from the first to the last frame it was followed.
 
-    ``crops``: (T, 96, 96, 3) uint8 RGB. ``sampled``: (T, 96, 96) uint8, see `model.crops.MouthCrop`. ``audio``: (T * 640,) int16 at 16 kHz, beginning with the first
-    crop. ``visible``: (T,) bool. ``lip_opening`` and ``quantizer``: (T,) float32, see `model.crops.MouthCrop`.
-    ``sound_late``: by how many frames the file's sound is known to be late.
+    ``crops``: (T, 96, 96, 3) uint8 RGB. ``sampled``: (T, 96, 96) uint8, see `model.crops.MouthCrop`. ``audio``:
+    (T * 640,) int16 at 16 kHz, beginning with the first crop. ``visible``: (T,) bool. ``lip_opening`` and
+    ``quantizer``: (T,) float32, see `model.crops.MouthCrop`. ``sound_late``: by how many frames the file's sound is
+    known to be late.
     """
 
     clip: Clip
