@@ -9,8 +9,9 @@ changes both alike: how unusual they are adds to it. No generator has a say in t
 unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a
 fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of
 real and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Where
-compression or a filter took away what tells filmed from rendered by look and motion, only voice and colours are asked,
-with odds of their own. Two thresholds make the verdict; between them it is inconclusive.
+compression or a filter took away what tells filmed from rendered by looks and by how smooth colours are, only voice,
+motion in grey and restless colours are asked, with odds of their own. Two thresholds make the verdict; between them it
+is inconclusive.
 """
 
 import json
@@ -41,9 +42,10 @@ Real and generated video look alike then, and real video looks rendered.
 """
 
 FINE_QUANTIZER = 28.0
-"""See `model.crops.MouthCrop`: coded more coarsely, filmed mouths look and move as rendered ones do.
+"""See `model.crops.MouthCrop`: coded more coarsely, filmed mouths look as rendered ones do.
 
-Voices still fit their mouths then, and compression makes the colours of real lips no more suspicious.
+Voices still fit their mouths then, single pixels still differ, and compression makes the colours of real lips no more
+suspicious.
 """
 
 MAX_QUANTIZER = 34.0
@@ -56,8 +58,11 @@ SUSPICIOUS = {
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
 SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7), slice(7, 8)
-CONTENT, LOOK_AND_MOTION = slice(3, 8), slice(3, 7)
-"""Which facts belong together; all but the first; and what coarse video does not tell."""
+CONTENT = slice(3, 8)
+"""Which facts belong together, and all but the first."""
+
+UNTOLD = [3, 6]
+"""What coarse video does not tell: the look, and how smooth colours are."""
 
 MOST_UNUSUAL = np.array([6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0, 4.0])
 """Standard deviations of real video that each fact counts at most, and all that is smooth together no more than one.
@@ -140,7 +145,7 @@ class VerdictRule:
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
     mouth being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
     facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``fine`` and
-    ``coarse``: probabilities from all facts, and where look and motion tell nothing; ``tail``: by how much more unusual
+    ``coarse``: probabilities from all facts, and from those that coarse video tells; ``tail``: by how much more unusual
     the worst 2 s of real video are when it is e times as long. ``sharpness``: what the mean similarity by offset is
     multiplied by to make a softmax of it an honest probability of the offset. ``real_below``, ``fake_above``:
     thresholds of the fake probability.
@@ -185,10 +190,10 @@ class VerdictRule:
         return self.fine if fine else self.coarse
 
     def told(self, facts: np.ndarray, fine: bool) -> np.ndarray:
-        """``facts`` (8,); look and motion are what is usual where the video is not ``fine`` enough to tell them."""
+        """``facts`` (8,); those that are `UNTOLD` where the video is not ``fine`` are what is usual then."""
         known = facts.copy()
         if not fine:
-            known[LOOK_AND_MOTION] = self.of_real[LOOK_AND_MOTION]
+            known[UNTOLD] = np.array(self.of_real)[UNTOLD]
         return known
 
     def video_facts(self, windows: Sequence[WindowEvidence], fine: bool) -> np.ndarray:
@@ -389,10 +394,8 @@ def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence])
 
 
 def _coarse_picture(windows: Sequence[WindowEvidence]) -> Reason:
-    detail = (
-        f"{_coarseness(windows)}: look and motion of the mouth were left out; only its colours and the voice count."
-    )
-    return Reason("coarse_picture", detail)
+    left = "the look of the mouth was left out; only how it moves, its colours and the voice count."
+    return Reason("coarse_picture", f"{_coarseness(windows)}: {left}")
 
 
 def _coarseness(windows: Sequence[WindowEvidence], limit: str = "") -> str:

@@ -49,6 +49,7 @@ def face(
     moving: bool = True,
     rendered: float | np.ndarray = -3.0,
     smooth: float = -0.5,
+    smooth_colours: float | None = None,
     restless: float = 0.2,
     quantizer: float = 20.0,
 ) -> FaceEvidence:
@@ -61,7 +62,8 @@ def face(
     ones = np.ones(len(offsets), bool)
     opening = rng.uniform(0, 0.2, len(offsets)) if moving else np.full(len(offsets), 0.05)
     look = np.zeros(len(offsets)) + rendered
-    motion = np.tile([smooth, smooth, smooth, restless, smooth], (len(offsets), 1))
+    of_colours = smooth if smooth_colours is None else smooth_colours
+    motion = np.tile([smooth, smooth, of_colours, restless, smooth], (len(offsets), 1))
     seen = ones & usable
     coded = np.full(len(offsets), quantizer)
     return FaceEvidence(0, 0, similarity, seen & speech, ones & speech, seen, opening, look, motion, coded)
@@ -225,15 +227,15 @@ def test_what_is_too_compressed_says_why():
         assert ("QP 35" in reasons[0].detail) == ("smooth" not in look)
 
 
-def test_of_coarse_pictures_only_voice_and_colours_count():
+def test_of_coarse_pictures_neither_looks_nor_smooth_colours_count():
     def coded(offsets: list[int | None] = [0] * 100, **look: float) -> list[WindowEvidence]:
         return slide(face(offsets, quantizer=31.0, **look), 1.0, 0.2)
 
     usual = coded()
-    for alike in (coded(rendered=4.0), coded(smooth=0.0)):
+    for alike in (coded(rendered=4.0), coded(smooth_colours=0.0)):
         assert RULE.fake_probability(alike) == RULE.fake_probability(usual)
         assert RULE.window_probability(alike[0]) == RULE.window_probability(usual[0])
-    for other in (coded(restless=2.0), coded(wandering(100))):
+    for other in (coded(restless=2.0), coded(smooth=0.5), coded(wandering(100))):
         assert RULE.fake_probability(other) > RULE.fake_probability(usual) + 0.2
     codes = [[reason.code for reason in reasons_for(RULE, p, w)] for p, w in ((0.1, usual), (0.9, coded(restless=2.0)))]
     assert codes == [["in_sync", "coarse_picture"], ["restless_colours", "coarse_picture"]]

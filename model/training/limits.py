@@ -110,7 +110,7 @@ def tabulate(report: Report, found: Sequence[Trial]) -> None:
         section,
         "Clips of training and validation people, as they are and written anew, by three networks of looks that each "
         "lack a third of the people, and the rule as it is served, without its limits: above a QP of "
-        f"{FINE_QUANTIZER:.0f} by sync and colours. The sync detector and the rule know these people.",
+        f"{FINE_QUANTIZER:.0f} without the look. The sync detector and the rule know these people.",
     )
     known = [one for one in found if one.quantizer > 0]
     for low, high in zip(BANDS, BANDS[1:]):
