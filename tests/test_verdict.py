@@ -30,7 +30,7 @@ RULE = VerdictRule(
     out_of_sync=Logistic((-0.5, -0.5, -1.0), 4.0),
     rendered=Logistic((2.0, 2.0, 0.0, 0.0, 0.0), 0.0),
     of_real=(6.0, 6.0, 1.0, -3.0, -0.5, -0.5, -0.5, 0.2),
-    spread=(1.0, 1.0, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3),
+    spread=(0.5, 1.0, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3),
     flutter=(0.0,) * 8,
     fine=Odds(window=Logistic((2.0,), -4.0), whole=Logistic((2.0,), -4.0), worst=Logistic((2.0,), -5.0)),
     coarse=Odds(window=Logistic((1.0,), -2.0), whole=Logistic((1.0,), -2.0), worst=Logistic((1.0,), -3.0)),
