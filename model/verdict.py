@@ -61,7 +61,7 @@ SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS = slice(0, 3), slice(3, 4), sl
 CONTENT = slice(3, 8)
 """Which facts belong together, and all but the first."""
 
-UNTOLD = [3, 6]
+UNTOLD = [LOOK.start, SMOOTH_COLOURS.start]
 """What coarse video does not tell: the look, and how smooth colours are."""
 
 MOST_UNUSUAL = np.array([7.0, 7.0, 7.0, 4.0, 4.0, 4.0, 4.0, 4.0])
@@ -415,7 +415,7 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
     if by.look >= enough > 0:
         found.append(Reason("rendered_face", f"The mouth looks rendered rather than filmed, {when}."))
     if by.motion >= enough > 0:
-        detail = f"The mouth moves more smoothly than filmed mouths do, without the noise of a camera, {when}."
+        detail = f"It moves more smoothly than filmed mouths do, without a camera's finest detail and noise, {when}."
         found.append(Reason("smooth_motion", detail))
     if by.colours >= enough > 0:
         detail = f"The colours of the mouth change more than those above it, as if painted picture by picture, {when}."
