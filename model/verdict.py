@@ -415,7 +415,7 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
     if by.look >= enough > 0:
         found.append(Reason("rendered_face", f"The mouth looks rendered rather than filmed, {when}."))
     if by.motion >= enough > 0:
-        detail = f"It moves more smoothly than filmed mouths do, without a camera's finest detail and noise, {when}."
+        detail = f"The mouth moves too smoothly for a filmed one, without a camera's finest detail and noise, {when}."
         found.append(Reason("smooth_motion", detail))
     if by.colours >= enough > 0:
         detail = f"The colours of the mouth change more than those above it, as if painted picture by picture, {when}."
