@@ -200,6 +200,7 @@ def test_pictures_fit_what_is_asked_and_are_not_enlarged():
     rgb = np.full((240, 320, 3), 200, np.uint8)
     assert fitted(rgb, Encoding(height=121)).shape == (120, 162, 3)
     assert fitted(rgb, Encoding(height=480)).shape == (240, 320, 3)
+    assert fitted(rgb, Encoding(enlarged=1.5)).shape == (360, 480, 3)
     square = fitted(rgb, Encoding(square=256))
     assert square.shape == (256, 256, 3) and not square[:31].any() and (square[32:224] == 200).all()
     assert fitted(np.swapaxes(rgb, 0, 1), Encoding(square=64)).shape == (64, 64, 3)

@@ -33,14 +33,16 @@ class Encoding:
     """How a file is written anew, with AAC (mono, 16 kHz) in MP4.
 
     ``codec``: the encoder of the picture, one of `OPTIONS`. ``crf``: its constant rate factor. ``height``: in pixels,
-    at most; None as it was. ``square``: side in pixels of a square that the picture is fitted into, black around.
-    ``fps``: None as it was; else every 1 / fps seconds the source's picture that is nearest in time. ``audio_kbps``:
-    of the sound. ``snr_db``: white noise is added to the sound, so far below it.
+    at most; None as it was. ``enlarged``: so many times as wide and high. ``square``: side in pixels of a square that
+    the picture is fitted into, black around. ``fps``: None as it was; else every 1 / fps seconds the source's picture
+    that is nearest in time. ``audio_kbps``: of the sound. ``snr_db``: white noise is added to the sound, so far below
+    it.
     """
 
     codec: str = "libx264"
     crf: int = 18
     height: int | None = None
+    enlarged: float = 1.0
     square: int | None = None
     fps: Fraction | None = None
     audio_kbps: int = 64
@@ -129,7 +131,9 @@ def at_rate(pictures: Iterator[tuple[float, np.ndarray]], fps: Fraction) -> Iter
 def fitted(rgb: np.ndarray, encoding: Encoding) -> np.ndarray:
     """The picture in the size that the encoding asks for, even in both directions."""
     height, width = rgb.shape[:2]
-    scale = encoding.square / max(height, width) if encoding.square else min(1.0, (encoding.height or height) / height)
+    scale = encoding.enlarged * min(1.0, (encoding.height or height) / height)
+    if encoding.square:
+        scale = encoding.square / max(height, width)
     size = [max(2, 2 * round(side * scale / 2)) for side in (width, height)]
     if [width, height] != size:
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)

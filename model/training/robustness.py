@@ -43,6 +43,7 @@ CONDITIONS: Mapping[str, tuple[Encoding, ...]] = {
     "H.264, CRF 32": (Encoding(crf=32),),
     "H.264, CRF 40": (Encoding(crf=40),),
     "240 lines": (Encoding(height=240),),
+    "enlarged by half": (Encoding(enlarged=1.5),),
     "AAC, 16 kb/s": (Encoding(audio_kbps=16),),
     "white noise, 10 dB SNR": (Encoding(snr_db=10.0),),
     "15 fps": (Encoding(fps=Fraction(15)),),
