@@ -181,15 +181,14 @@ def cut_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
     return _cut(rgb, geometry, cv2.INTER_LINEAR)
 
 
-def sample_mouth(picture: np.ndarray, geometry: np.ndarray) -> np.ndarray:
-    """The same in grey, (96, 96) uint8, each the nearest pixel of ``picture``, which is RGB or grey."""
-    sampled = _cut(picture, geometry, cv2.INTER_NEAREST)
-    return sampled if sampled.ndim == 2 else as_grey(sampled)
+def sample_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
+    """The same in grey, (96, 96) uint8, each the nearest pixel of the frame."""
+    return as_grey(_cut(rgb, geometry, cv2.INTER_NEAREST))
 
 
 def _cut(rgb: np.ndarray, geometry: np.ndarray, interpolation: int) -> np.ndarray:
     return cv2.warpAffine(
-        rgb, mouth_to_frame(geometry), (CROP_SIZE, CROP_SIZE), flags=interpolation | cv2.WARP_INVERSE_MAP,
+        rgb, _to_frame(geometry), (CROP_SIZE, CROP_SIZE), flags=interpolation | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
 
@@ -199,11 +198,11 @@ def as_grey(crops: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(crops.reshape(-1, *crops.shape[-2:]), cv2.COLOR_RGB2GRAY).reshape(crops.shape[:-1])
 
 
-def mouth_to_frame(geometry: np.ndarray, size: int = CROP_SIZE, wider: float = 1.0) -> np.ndarray:
-    """(2, 3): from pixels of a crop to pixels of the frame; the crop may have another ``size``, or be ``wider``."""
-    right = wider * CROP_WIDTH * geometry[2:] / size
+def _to_frame(geometry: np.ndarray) -> np.ndarray:
+    """(2, 3): from pixels of the crop to pixels of the frame."""
+    right = CROP_WIDTH * geometry[2:] / CROP_SIZE
     down = np.array([-right[1], right[0]])
-    origin = geometry[:2] - (right + down) * (size - 1) / 2
+    origin = geometry[:2] - (right + down) * (CROP_SIZE - 1) / 2
     return np.stack([right, down, origin], axis=1)
 
 

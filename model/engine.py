@@ -82,7 +82,7 @@ class Embedder:
 class RenderingMeter:
     """Says how rendered successive crops of one face look, `FRAMES` at a time; only the last ones are kept.
 
-    ``judge``: of a sequence, (24, 96, 96) uint8, the logit (1,) in time.
+    ``judge``: of a sequence, (24, 96, 96) uint8 grey, the logit (1,) in time.
     """
 
     def __init__(self, judge: Callable[[np.ndarray], Future[np.ndarray]]) -> None:
@@ -93,7 +93,7 @@ class RenderingMeter:
         self._logits: list[Future[np.ndarray]] = []
 
     def push(self, crop: np.ndarray) -> None:
-        """Add the next crop, (96, 96) uint8, ``sampled`` of a `model.crops.MouthCrop`."""
+        """Add the next crop, (96, 96) uint8 grey."""
         self._last.append(crop)
         self._count += 1
         if self._count % FRAMES == 0:
@@ -127,7 +127,7 @@ class Networks:
     """The networks on one device, compiled. Everything they take and return is batched along the first axis.
 
     Called with "mouths", (B, T, 96, 96) uint8 grey of successive frames, and "sound", (B, 640 T) float32 at 16 kHz,
-    they return embeddings (B, T, 256) float32; with "sequences", (B, 24, 96, 96) uint8 sampled, logits (B,) float32 of
+    they return embeddings (B, T, 256) float32; with "sequences", (B, 24, 96, 96) uint8 grey, logits (B,) float32 of
     how rendered each looks, see `TemporalDetector`.
     """
 
@@ -215,7 +215,7 @@ class Detector:
         return Embedder(lambda pieces: self.run("sound", np.concatenate(pieces)[None])[0], self._aside)
 
     def rendering_meter(self) -> RenderingMeter:
-        """For crops of one face in successive frames."""
+        """For crops, (96, 96) uint8 grey each, of one face in successive frames."""
         return RenderingMeter(lambda sequence: self._aside.submit(self.run, "sequences", sequence[None]))
 
     def settle(self) -> None:

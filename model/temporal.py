@@ -2,10 +2,9 @@
 
 A network that paints a mouth paints details where it expects them, picture for picture, or moves those of a few
 pictures about; what a camera films has skin that stays itself and noise that does not. So what is looked at is details
-of a few pixels and how they change, not what the mouth looks like; nor how strong they are, beside how much all
-changes, for that is the camera. A convolutional network describes each picture, and a transformer (Vaswani et al. 2017)
-compares the descriptions, as in detectors of temporal inconsistency (FTCN, Zheng et al. 2021; RealForensics, Haliassos
-et al. 2022). A learnt attention (Ilse et al. 2018) says where to look.
+of a few pixels and how they change, not what the mouth looks like: a convolutional network describes each picture, and
+a transformer (Vaswani et al. 2017) compares the descriptions, as in detectors of temporal inconsistency (FTCN, Zheng
+et al. 2021; RealForensics, Haliassos et al. 2022). A learnt attention (Ilse et al. 2018) says where to look.
 """
 
 import torch
@@ -26,15 +25,15 @@ HIDDEN, HEADS, LAYERS = 96, 4, 2
 DETAIL_PX, REACH = 1.5, 3
 """Details are what a Gaussian of this width, cut off at so many pixels, takes away."""
 
-FLOOR = 0.5
-"""Grey levels, below which a change from picture to picture is next to none."""
+USUAL = 4.0
+"""Grey levels of a usual difference; larger ones are compressed."""
 
 
 class TemporalDetector(nn.Module):
     """Grey mouths in; how rendered they move out.
 
-    ``forward(mouths)``: (N, 24, 96, 96), successive crops in [0, 255], uint8 or float, of single pixels of the picture
-    (``sampled`` of a `model.crops.MouthCrop`). Returns (N,) logits, > 0: rendered.
+    ``forward(mouths)``: (N, 24, 96, 96), successive grey crops in [0, 255], uint8 or float. Returns (N,) logits,
+    > 0: rendered.
     """
 
     def __init__(self) -> None:
@@ -78,13 +77,12 @@ class Changes(nn.Module):
     """Details of each picture, and the first and second difference between its neighbours.
 
     (N, T, 96, 96) in [0, 255] to (N T, 27, 32, 32) in (-2, 2), 3 x 3 pixels folded into channels; the first and
-    the last picture are their own neighbours. What is usual is how much the sequence changes from picture to picture;
-    larger differences are compressed.
+    the last picture are their own neighbours.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.fold, self.floor = FOLD, FLOOR
+        self.fold, self.usual = FOLD, USUAL
         self.register_buffer("blur", blurring(SIZE, DETAIL_PX, REACH), persistent=False)
 
     def forward(self, mouths: Tensor) -> Tensor:
@@ -92,8 +90,7 @@ class Changes(nn.Module):
         before, after = around[:, :-2], around[:, 2:]
         details = mouths - self.blur @ mouths @ self.blur.t()
         changes = torch.stack([details, mouths - before, after - 2 * mouths + before], 2).flatten(0, 1)
-        usual = (mouths[:, 1:] - mouths[:, :-1]).abs().mean((1, 2, 3)) + self.floor
-        compressed = 2 * changes / (changes.abs() + usual.repeat_interleave(mouths.shape[1])[:, None, None, None])
+        compressed = 2 * changes / (changes.abs() + self.usual)
         return F.pixel_unshuffle(compressed, self.fold).contiguous(memory_format=torch.channels_last)
 
 

@@ -8,10 +8,10 @@ evidence of their own, and so is how much more the colours of the lips change th
 changes both alike: how unusual they are adds to it. No generator has a say in that, so none is needed to know an
 unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a
 fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of
-real and fake. All numbers are fitted on people whom the networks that judge them lack
-(`model.training.fit_verdict`). Where compression or a filter took away what tells filmed from rendered by looks and by
-how smooth colours are, only voice, motion in grey and restless colours are asked, with odds of their own. Two
-thresholds make the verdict; between them it is inconclusive.
+real and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Where
+compression or a filter took away what tells filmed from rendered by looks and by how smooth colours are, only voice,
+motion in grey and restless colours are asked, with odds of their own. Two thresholds make the verdict; between them it
+is inconclusive.
 """
 
 import json

@@ -134,8 +134,8 @@ class WatchedFace:
             self._places.append((_box(*crop.box), _mouth(crop.place)) if visible else None)
         grey = as_grey(crop.pixels)
         self._motion.push(grey, crop.sampled, crop.pixels)
-        self._embedder.push(grey)
-        self._rendering.push(crop.sampled)
+        for part in (self._embedder, self._rendering):
+            part.push(grey)
         self._visible.append(visible)
         self._opening.append(crop.lip_opening)
         self._quantizer.append(crop.quantizer)

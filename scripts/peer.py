@@ -43,13 +43,13 @@ class Peer(litserve.LitAPI):
 
     def batch(self, inputs: list[Arrays]) -> Arrays:
         """Stack what several videos have."""
-        return {name: np.stack([one[name] for one in inputs]) for name in ("crops", "sampled", "audio")}
+        return {name: np.stack([one[name] for one in inputs]) for name in ("crops", "audio")}
 
     def predict(self, batch: Arrays) -> list[float]:
         """One number for each video, of all that the networks say."""
         size, frames = batch["crops"].shape[:2]
         grey = as_grey(batch["crops"])
-        whole = batch["sampled"][:, : frames - frames % FRAMES]
+        whole = grey[:, : frames - frames % FRAMES]
         rendered = self._run("sequences", whole.reshape(-1, FRAMES, *grey.shape[2:]))
         video = self._run("mouths", grey)
         sound = self._run("sound", batch["audio"].astype(np.float32) / 32768)

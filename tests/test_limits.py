@@ -7,14 +7,12 @@ import torch
 from model.engine import Detector
 from model.results import DetectorInfo
 from model.temporal import FRAMES, TemporalDetector
-from model.training import thirds
-from model.training.clips import Clip, split_clips
-from model.training.footage import Footage
-from model.training.limits import Trial, tabulate
+from model.training import limits
+from model.training.clips import Clip
+from model.training.limits import THIRDS, Trial, load_without, tabulate, third_of, train_without, with_look_of
 from model.training.report import Report
 from model.training.scores import Answer
-from model.training.thirds import THIRDS, embed_as_strangers, load_without, third_of, train_without, with_look_of
-from model.training.train_temporal import FilmedClip, to_learn_looks_from
+from model.training.train_temporal import GreyClip
 from model.verdict import MAX_QUANTIZER, UNFITTED, Kinds
 
 PEOPLE = [Clip(f"real/lrs3/p{i}/0.mp4", False, "lrs3", f"p{i}") for i in range(20)]
@@ -46,17 +44,16 @@ def test_false_accusations_are_told_by_how_coarsely_a_clip_is_coded(monkeypatch)
 def test_a_network_sees_nobody_of_its_third(tmp_path, monkeypatch):
     rendered = []
 
-    def render(clips, data, cache, run, generator):
+    def render(clips, cache, run, generator):
         rendered.append({clip.identity for clip in clips})
         mouths = np.random.default_rng(0).integers(0, 256, (2 * FRAMES, 96, 96)).astype(np.uint8)
-        geometry = np.tile([48.0, 48.0, 40.0, 0.0], (len(mouths), 1))
-        return [FilmedClip(clips[0], Footage(mouths, geometry), mouths, mouths, np.ones(len(mouths), bool))]
+        return [GreyClip(clips[0], mouths, mouths, mouths, np.ones(len(mouths), bool))]
 
-    monkeypatch.setattr(thirds, "render_clips", render)
+    monkeypatch.setattr(limits, "render_clips", render)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     for third in range(THIRDS):
-        train_without(third, PEOPLE, tmp_path, tmp_path, tmp_path, tmp_path, minutes=1e-4)
-    train_without(0, PEOPLE, tmp_path, tmp_path, tmp_path, tmp_path, minutes=1e-4)
+        train_without(third, PEOPLE, tmp_path, tmp_path, tmp_path, minutes=1e-4)
+    train_without(0, PEOPLE, tmp_path, tmp_path, tmp_path, minutes=1e-4)
     assert len(rendered) == THIRDS, "what is trained is not trained again"
     everybody = {clip.identity for clip in PEOPLE}
     lacked = [everybody - seen for seen in rendered]
@@ -81,20 +78,3 @@ def test_only_the_look_is_another_networks():
         expected = network(torch.from_numpy(items)).numpy()
     assert detector.run("sequences", items) == pytest.approx(expected)
     assert detector.run("mouths", items) is items and asked == ["mouths"]
-
-
-def test_everybody_is_judged_by_the_network_that_lacks_them(monkeypatch):
-    monkeypatch.setattr(thirds, "load_embedded", lambda detector, clips, cache: [(detector, clip) for clip in clips])
-    judged = embed_as_strangers(["without 0", "without 1", "without 2"], PEOPLE, None)
-    assert judged == [(f"without {third_of(clip)}", clip) for clip in PEOPLE]
-
-
-def test_looks_are_learnt_from_everybody_who_is_not_for_testing():
-    known, kept_out = "lrs3", "multivsr"
-    corpora = {of: [Clip(f"real/{of}/{i}/0", False, of, str(i)) for i in range(10)] for of in (known, kept_out)}
-    made = [Clip("fake/Loopy/x__0", True, "Loopy", "x")]
-    clips = [*corpora[known], *corpora[kept_out], *made]
-    learnt = to_learn_looks_from(clips)
-    assert {clip.corpus for clip in learnt} == {known}
-    test = set(split_clips(clips)["test"])
-    assert set(learnt) == set(corpora[known]) - test and len(learnt) == 7

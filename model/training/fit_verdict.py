@@ -1,12 +1,12 @@
 """Fit the few numbers of the verdict rule, on people that the detectors were not trained on.
 
-Real: clips of the validation identities, whose looks are judged by the network that lacks them, as strangers' are
-(`model.training.thirds`). Fake: generated clips, none of which any detector was trained on; the real mouths with other
-voices, of the same person and of others; and real clips with 2 s of a generated one. Real and generated clips count as
-they are and as uploading leaves them (`model.training.uploads`), also where that is coded too coarsely for looks.
-Within each kind every identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every
-family of generators one that was fitted without it. Run:
-``python -m model.training.fit_verdict --data DIR [--run DIR]``.
+Real: clips of the validation identities. Fake: generated clips, none of which any detector was trained on; the real
+mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
+generated clips count as they are and as uploading leaves them (`model.training.uploads`), also where that is coded too
+coarsely for looks: to a network of looks, people whom it lacks are more unusual than the validation people on whom
+it was chosen, and what compression adds to the spread of the latter makes up for some of that. Within each kind every
+identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators
+one that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +25,11 @@ from model.detector import MAX_OFFSET
 from model.engine import WEIGHTS, Detector, load_detector, rule_name
 from model.training.clips import FAMILIES, family_of, list_clips, split_clips
 from model.training.prepare import prepare
-from model.training.thirds import THIRDS, embed_as_strangers, lacking
 from model.training.trials import (
     SEGMENT,
     WINDOW_S,
     EmbeddedClip,
+    load_embedded,
     partial_fakes,
     segments,
     swaps,
@@ -39,6 +38,7 @@ from model.training.trials import (
 from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
     CONTENT,
+    LOOK,
     MIN_ACCUSATION_S,
     MOST_OF_PIXELS,
     SUSPICIOUS,
@@ -71,6 +71,12 @@ REAL_BELOW = 0.5
 
 MIN_BETWEEN = 0.5
 """Share of the variance of real parts that is between them, at least; the rest is flutter."""
+
+LACKED = 1.8
+"""How much more looks spread of people whom the network lacks than of validation people, on whom it was chosen.
+
+Found by `model.training.limits`. How mouths move is learnt from nobody.
+"""
 
 PENALTY = 3e-3
 SIGNS = tuple(SUSPICIOUS.values())
@@ -184,8 +190,8 @@ def _highest(odds: Odds, real: Sequence[tuple[str, float]]) -> float:
     """Log-odds that no real part is above, hardly one of a further person, nor any by look, motion or colours alone.
 
     ``real``: whose real parts that may be accused are, and their log-odds. Above lies the most suspicious part of a
-    further person by `MAX_FALSE_ACCUSATIONS` (the prediction interval of a normal sample). The last because how mouths
-    look and move differs more between kinds of real video than these people show.
+    further person by `MAX_FALSE_ACCUSATIONS` (the prediction interval of a normal sample). The last because networks of
+    looks are surer of the people that they were chosen on than of others (`model.training.limits`).
     """
     by_person: dict[str, list[float]] = defaultdict(list)
     for identity, log_odds in real:
@@ -217,7 +223,8 @@ def _through(facts: Facts, function: Callable[[np.ndarray], np.ndarray]) -> Fact
 def _usual(true: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean facts of real video, and how they spread, and flutter (see `VerdictRule`); every identity weighs the same.
 
-    What the means of parts spread by their flutter alone is taken off the former.
+    What the means of parts spread by their flutter alone is taken off the former; looks are as spread as of people whom
+    the network lacks.
     """
     counts = Counter(part.identity for part in true)
     weights = np.array([1 / counts[part.identity] for part in true])
@@ -229,7 +236,9 @@ def _usual(true: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mean = np.average(means, axis=0, weights=weights)
     variance = np.average((means - mean) ** 2, axis=0, weights=weights)
     between = np.maximum(variance - within * np.average(1 / seconds, weights=weights), MIN_BETWEEN * variance)
-    return mean, np.sqrt(between) + 1e-3, np.sqrt(within)
+    spread = np.sqrt(between)
+    spread[LOOK] *= LACKED
+    return mean, spread + 1e-3, np.sqrt(within)
 
 
 def _only(facts: Facts, kind: slice) -> Facts:
@@ -288,20 +297,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Fit the verdict rule.")
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
-    parser.add_argument(
-        "--run", type=Path, help="what thirds left; without it nobody may be known to the served network"
-    )
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
     sides = split_clips(list_clips(arguments.data))
     known = load_detector(fitted=False)
-    detectors = lacking(known, arguments.run) if arguments.run else [known] * THIRDS
-    embed = partial(embed_as_strangers, detectors, cache=arguments.cache)
-    real = embed([c for c in sides["val"] if not c.fake])
-    generated = embed([c for c in sides["train"] + sides["val"] if c.fake])
+    real = load_embedded(known, [c for c in sides["val"] if not c.fake], arguments.cache)
+    generated = load_embedded(known, [c for c in sides["train"] + sides["val"] if c.fake], arguments.cache)
     clips = [one.clip for one in [*real, *generated]]
     prepare_uploads(arguments.data, arguments.cache, clips, workers=2)
-    uploads = embed([upload for clip in clips for upload, _ in uploads_of(clip)])
+    uploads = load_embedded(known, [upload for clip in clips for upload, _ in uploads_of(clip)], arguments.cache)
     for left_out in (None, *FAMILIES):
         kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
         rule = fit(known, real, kept, anew)

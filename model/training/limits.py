@@ -1,28 +1,36 @@
 """What can't be judged, found on people that the network of looks lacks.
 
-Every clip of training and validation people is judged by the network that lacks its person (`model.training.thirds`),
-by the served rule without regard to its limits; as it is, and written anew in ways that cost detail.
-`model.verdict.FINE_QUANTIZER`, `MAX_QUANTIZER` and `MOST_UNUSUAL` there rest on the figures. Run:
-``python -m model.training.limits --data DIR``. Interrupt and resume at will. Writes ``limits.json`` into ``--out``,
-where `model.training.evaluate` finds it.
+How far false accusations go can't be seen on the people that a network was chosen on. So three networks are trained
+like the one that is served, each without a third of all people of training and validation, and every clip is judged by
+the one that lacks its person, by the served rule without regard to its limits; as it is, and written anew in ways that
+cost detail. `model.verdict.FINE_QUANTIZER`, `MAX_QUANTIZER` and `MOST_UNUSUAL` there rest on the figures.
+Run: ``python -m model.training.limits --data DIR --generator FILE``. Interrupt and resume at will. Writes
+``limits.json`` into ``--out``, where `model.training.evaluate` finds it.
 """
 
 import argparse
+import hashlib
+import multiprocessing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from model.engine import Detector, load_detector
-from model.training.clips import Clip, list_clips, split_clips
+from model.temporal import TemporalDetector
+from model.training.clips import NEVER_TRAIN, Clip, list_clips, split_clips
 from model.training.prepare import prepare
 from model.training.report import Report
 from model.training.robustness import CONDITIONS, SECONDS
 from model.training.scores import Answer, answer, by_identity, fake_probability
 from model.training.statistics import Figure, auc_over_identities, mean_over_identities
-from model.training.thirds import embed_as_strangers, lacking
-from model.training.train_temporal import TOO_COARSE
-from model.training.trials import few_of_each, windows_with_evidence
+from model.training.train import Run
+from model.training.train_temporal import TOO_COARSE, Batches, new_run, render_clips, train
+from model.training.trials import few_of_each, load_embedded, windows_with_evidence
 from model.training.uploads import Anew, prepare_anew
 from model.verdict import FINE_QUANTIZER, MIN_ACCUSATION_S, can_be_judged, enough_evidence, quantizer
 
@@ -46,13 +54,47 @@ class Trial:
     answer: Answer
 
 
+def third_of(clip: Clip) -> int:
+    """Which network lacks the person, 0 to 2."""
+    return hashlib.sha256(clip.identity.encode()).digest()[0] % THIRDS
+
+
+def train_without(third: int, people: Sequence[Clip], cache: Path, run: Path, generator: Path, minutes: float) -> None:
+    """Train the network that lacks a third of ``people``; its checkpoint stays in ``run``, and is gone on with."""
+    torch.set_num_threads(1)
+    checkpoint = _checkpoint(run, third)
+    if checkpoint.exists() and _restored(checkpoint).minutes >= minutes:
+        return
+    real = render_clips([clip for clip in people if third_of(clip) != third], cache, run, generator)
+    training = new_run(torch.device("cpu"))
+    train(training, Batches(real, training.step), minutes, checkpoint, {})
+
+
+def load_without(third: int, run: Path) -> TemporalDetector:
+    """The network that `train_without` left. Raises FileNotFoundError."""
+    return _restored(_checkpoint(run, third)).averaged.module.eval()
+
+
+def with_look_of(detector: Detector, network: TemporalDetector) -> Detector:
+    """The same detector, but ``network`` says how rendered mouths look."""
+
+    def run(kind: str, items: np.ndarray) -> np.ndarray:
+        if kind != "sequences":
+            return detector.run(kind, items)
+        with torch.inference_mode():
+            return network(torch.from_numpy(items)).numpy()
+
+    return Detector(detector.info, detector.rule, detector.scale, run)
+
+
 def judge_all(detectors: Sequence[Detector], clips: Iterable[Clip], cache: Path) -> list[Trial]:
     """All ``clips`` in all ways in which they are prepared, each by the detector that lacks its person."""
-    found, detector = [], detectors[0]
+    found = []
     for clip in clips:
+        detector = detectors[third_of(clip)]
         ways = {AS_IT_IS: clip} | dict(zip(WAYS, (anew for anew, _ in written_anew(clip))))
         for way, anew in ways.items():
-            for embedded in embed_as_strangers(detectors, [anew], cache):
+            for embedded in load_embedded(detector, [anew], cache):
                 windows = windows_with_evidence(detector, embedded)
                 said = answer(detector.rule, clip, windows, enough_evidence)
                 if said.probability is not None:
@@ -111,12 +153,24 @@ def written_anew(clip: Clip) -> list[Anew]:
     ]  # fmt: skip
 
 
+def _restored(checkpoint: Path) -> Run:
+    training = new_run(torch.device("cpu"))
+    training.restore(checkpoint)
+    return training
+
+
+def _checkpoint(run: Path, third: int) -> Path:
+    return run / f"temporal_without_{third}.pt"
+
+
 def main() -> None:
-    """Judge, and write the figures."""
+    """Train what is not trained yet, judge, and write the figures."""
     parser = argparse.ArgumentParser(description="Find out what can't be judged; run again to resume.")
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
-    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the networks are kept")
+    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where checkpoints are kept")
+    parser.add_argument("--minutes", type=float, default=13.0, help="wall time for each network")
+    parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
     parser.add_argument("--out", type=Path, default=Path("build/evaluation"))
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
@@ -124,10 +178,19 @@ def main() -> None:
     sides = split_clips(list_clips(arguments.data))
     known = [clip for clip in sides["train"] + sides["val"] if clip.corpus not in TOO_COARSE]
     real, made = ([clip for clip in known if clip.fake == fake] for fake in (False, True))
+    people = [clip for clip in real if clip.corpus not in NEVER_TRAIN]
+    work = partial(
+        train_without, people=people, cache=arguments.cache, run=arguments.run, generator=arguments.generator,
+        minutes=arguments.minutes,
+    )  # fmt: skip
+    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+        pool.map(work, range(THIRDS), chunksize=1)
     judged = few_of_each(real, MOST_OF_A_PERSON) + few_of_each(made, 1)
     prepare_anew(arguments.data, arguments.cache, judged, written_anew, SECONDS, arguments.workers)
+    served = load_detector()
+    detectors = [with_look_of(served, load_without(third, arguments.run)) for third in range(THIRDS)]
     report = Report()
-    tabulate(report, judge_all(lacking(load_detector(), arguments.run), judged, arguments.cache))
+    tabulate(report, judge_all(detectors, judged, arguments.cache))
     arguments.out.mkdir(parents=True, exist_ok=True)
     report.save(arguments.out / RESULT)
 

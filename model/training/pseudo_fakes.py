@@ -3,140 +3,93 @@
 What ways of rendering a mouth have in common is how details come about from picture to picture. So a sequence is
 painted anew from two to four of its own pictures, each moved by smooth optical flow, as generators of whole portraits
 move what they remember; or from the output of a small generator or of an autoencoder; or it is smoothed over time,
-re-timed, or changed picture by picture (self-blended images, Shiohara & Yamasaki 2022). In most cases it is painted
-about as finely as the picture is, else as small as generators paint; then it is put back into the picture under a mask.
-Afterwards real and fake go through the same (`model.training.degrading`), so that no codec, size or noise tells them
-apart.
+re-timed, or changed picture by picture (self-blended images, Shiohara & Yamasaki 2022), and put back under a mask.
+Afterwards real and fake go through the same degradation (`degrade`), so that no codec, size or noise tells them apart.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from model.crops import CROP_SIZE
-from model.training.degrading import as_pixels, blurred, compressed, each, mixed, sharpened
-from model.training.footage import Footage
 
 Mouths = np.ndarray
-"""(T, N, N) uint8: successive grey crops of a mouth."""
+"""(T, 96, 96) uint8: successive grey crops of a mouth."""
 
 MIDDLE = CROP_SIZE / 2
+ROWS, COLUMNS = np.mgrid[:CROP_SIZE, :CROP_SIZE].astype(np.float32)
 COARSE = 24
 """Pixels to a side at which pictures are compared to choose those to paint from."""
-
-WIDER = 1.2
-"""How much wider than a crop what is painted is, so that a crop that follows otherwise shows no edge of it."""
-
-AS_FINE = 0.7
-"""How often what is painted is about as fine as the picture, not 96 pixels to a side."""
-
-FINER, SIDES = 1.35, (64, 176)
-"""Pixels of it to a pixel of the picture then, and least and most to a side."""
-
-WAYS_TO_ENLARGE, OFTEN = (cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_LINEAR), (0.5, 0.35, 0.15)
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
     """A sequence of a real mouth.
 
-    ``generated``: crops, (T, 96, 96) uint8, as a generator paints them. ``coded``: through an autoencoder.
-    ``elsewhere``: another sequence of the same clip, as long, if there is one.
+    ``generated``: as a generator paints it. ``coded``: through an autoencoder. ``elsewhere``: another one of the
+    same clip, at least as long, if there is one.
     """
 
-    footage: Footage
+    mouths: Mouths
     generated: Mouths
     coded: Mouths
-    elsewhere: Footage | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Crops of a `Take` to paint from: of its own, and of elsewhere."""
-
-    mouths: Mouths
     elsewhere: Mouths | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Painted:
-    """Crops, and where they are put back: ``region``, (N, N) float32 in [0, 1].
-
-    ``held``: over the first picture, again and again.
-    """
-
-    mouths: Mouths
-    region: np.ndarray
-    held: bool = False
-
-
-Paint = Callable[[Cut, np.random.Generator], Painted]
-
-
-def pseudo_fake(take: Take, rng: np.random.Generator) -> Footage:
+def pseudo_fake(take: Take, rng: np.random.Generator) -> Mouths:
     """A fake of ``take``."""
-    chances = {repainted: 0.42, generated: 0.16, coded: 0.12, smoothed: 0.12, retimed: 0.08, rerendered: 0.10}
-    paint = list(chances)[rng.choice(len(chances), p=np.array([*chances.values()]) / sum(chances.values()))]
-    how = int(rng.choice(WAYS_TO_ENLARGE, p=OFTEN))
-    if paint in (generated, coded):
-        wider, painted = 1.0, paint(take, rng)
-    else:
-        wider, painted = WIDER, paint(_cut(take, rng, how), rng)
-    mouths, size = painted.mouths, len(painted.region)
-    if rng.random() < 0.4:
-        mouths = sharpened(mouths, rng.uniform(0.3, 1.5), rng.uniform(0.8, 2.0) * size / CROP_SIZE)
-    ground = take.footage.held() if painted.held else take.footage
-    return ground.painted(mouths, painted.region, wider, how)
+    kinds: tuple[tuple[float, Callable[[Take, np.random.Generator], Mouths]], ...] = (
+        (0.42, repainted), (0.16, generated), (0.12, coded), (0.12, smoothed), (0.08, retimed), (0.10, rerendered),
+    )  # fmt: skip
+    chances = np.array([chance for chance, _ in kinds])
+    return kinds[rng.choice(len(kinds), p=chances / chances.sum())][1](take, rng)
 
 
-def _cut(take: Take, rng: np.random.Generator, how: int) -> Cut:
-    as_fine = int(np.clip(FINER * WIDER * take.footage.widths_px.mean(), *SIDES))
-    size = as_fine if rng.random() < AS_FINE else CROP_SIZE
-    elsewhere = None if take.elsewhere is None else take.elsewhere.crops(size, WIDER, how)
-    return Cut(take.footage.crops(size, WIDER, how), elsewhere)
-
-
-def repainted(cut: Cut, rng: np.random.Generator) -> Painted:
+def repainted(take: Take, rng: np.random.Generator) -> Mouths:
     """Painted from a few key pictures, or from one; in most cases the whole crop."""
-    painted = painted_from_keys(cut.mouths, rng) if rng.random() < 0.75 else moved_still(cut, rng)
-    return Painted(painted, _everything(painted) if rng.random() < 0.7 else mask(rng, painted.shape[1]))
+    painted = painted_from_keys(take.mouths, rng) if rng.random() < 0.75 else moved_still(take, rng)
+    return painted if rng.random() < 0.7 else _masked(take.mouths, painted, mask(rng))
 
 
-def generated(take: Take, rng: np.random.Generator) -> Painted:
+def generated(take: Take, rng: np.random.Generator) -> Mouths:
     """The mouth from a generator, pasted as generators do, over the mouth as it was or over one that stands still."""
-    return Painted(_treated(take.generated, rng), mask(rng), held=rng.random() < 0.25)
+    source = _treated(take.generated, rng)
+    ground = np.repeat(take.mouths[:1], len(source), 0) if rng.random() < 0.25 else take.mouths
+    return _masked(ground, source, mask(rng))
 
 
-def coded(take: Take, rng: np.random.Generator) -> Painted:
+def coded(take: Take, rng: np.random.Generator) -> Mouths:
     """A region, or everything, as the decoder of an autoencoder draws it."""
     source = _treated(take.coded, rng)
-    return Painted(source, _everything(source) if rng.random() < 0.5 else mask(rng))
+    return source if rng.random() < 0.5 else _masked(take.mouths, source, mask(rng))
 
 
-def smoothed(cut: Cut, rng: np.random.Generator) -> Painted:
+def smoothed(take: Take, rng: np.random.Generator) -> Mouths:
     """A region, or everything, smoothed over time."""
-    return Painted(smoothed_over_time(cut.mouths, rng), _mask_or_all(cut.mouths, rng))
+    return _masked(take.mouths, smoothed_over_time(take.mouths, rng), _mask_or_all(rng))
 
 
-def retimed(cut: Cut, rng: np.random.Generator) -> Painted:
+def retimed(take: Take, rng: np.random.Generator) -> Mouths:
     """The mouth of other moments, faster or slower, its pictures made up from their neighbours."""
-    source = cut.elsewhere if cut.elsewhere is not None and rng.random() < 0.5 else cut.mouths
-    count, speed = len(cut.mouths), rng.uniform(0.5, 1.4)
+    source = take.elsewhere if take.elsewhere is not None and rng.random() < 0.5 else take.mouths
+    count, speed = len(take.mouths), rng.uniform(0.5, 1.4)
     begin = rng.uniform(0, max(0.0, len(source) - 1 - speed * count))
     at = np.clip(begin + speed * np.arange(count), 0, len(source) - 1.001)
-    between = mixed if rng.random() < 0.5 else _moved_on
-    return Painted(between(source, at), mask(rng, source.shape[1]))
+    between = _mixed if rng.random() < 0.5 else _moved_on
+    return _masked(take.mouths, between(source, at), mask(rng))
 
 
-def rerendered(cut: Cut, rng: np.random.Generator) -> Painted:
+def rerendered(take: Take, rng: np.random.Generator) -> Mouths:
     """A region changed picture by picture."""
-    source = changed(cut.mouths, rng)
+    ground = np.repeat(take.mouths[:1], len(take.mouths), 0) if rng.random() < 0.25 else take.mouths
+    source = changed(take.mouths, rng)
     source = trembling(source, rng) if rng.random() < 0.3 else source
-    return Painted(source, _mask_or_all(source, rng), held=rng.random() < 0.25)
+    return _masked(ground, source, _mask_or_all(rng))
 
 
 def painted_from_keys(mouths: Mouths, rng: np.random.Generator) -> Mouths:
@@ -145,23 +98,23 @@ def painted_from_keys(mouths: Mouths, rng: np.random.Generator) -> Mouths:
     smooth_px, smooth_frames, how = rng.uniform(0.8, 3.5), rng.uniform(0, 1.2), _interpolation(rng)
     sources = mouths[keys]
     sources = resized(sources, rng.uniform(0.4, 1.0), rng) if rng.random() < 0.5 else sources
-    sources = each(sources, lambda p: cv2.bilateralFilter(p, 5, 30, 3)) if rng.random() < 0.25 else sources
+    sources = _each(sources, lambda p: cv2.bilateralFilter(p, 5, 30, 3)) if rng.random() < 0.25 else sources
     painted = np.zeros(mouths.shape, np.float32)
     for key, source, weight in zip(keys, sources, weights):
         moved = flows(mouths, mouths[key], smooth_px, smooth_frames)
         painted += weight[:, None, None] * np.stack([_moved(source, flow, how) for flow in moved])
     if rng.random() < 0.5:
         painted = _with_coarse_of(painted, mouths, rng.uniform(1.5, 4), rng.uniform(0.5, 1))
-    painted = as_pixels(painted)
+    painted = _as_pixels(painted)
     return resized(painted, rng.uniform(0.5, 1.0), rng) if rng.random() < 0.3 else painted
 
 
-def moved_still(cut: Cut, rng: np.random.Generator) -> Mouths:
+def moved_still(take: Take, rng: np.random.Generator) -> Mouths:
     """Every picture from a single one, of this sequence or of another, moved by smooth flow."""
-    source = cut.mouths if cut.elsewhere is None or rng.random() < 0.6 else cut.elsewhere
+    source = take.mouths if take.elsewhere is None or rng.random() < 0.6 else take.elsewhere
     still = source[rng.integers(len(source))]
     smooth_frames = rng.uniform(0, 2) if rng.random() < 0.75 else 0.0
-    moved = flows(cut.mouths, still, rng.uniform(1, 6), smooth_frames) * (
+    moved = flows(take.mouths, still, rng.uniform(1, 6), smooth_frames) * (
         rng.uniform(0.6, 1.3) if rng.random() < 0.25 else 1.0
     )
     how = _interpolation(rng)
@@ -169,7 +122,7 @@ def moved_still(cut: Cut, rng: np.random.Generator) -> Mouths:
     still = cv2.bilateralFilter(still, 5, rng.uniform(10, 40), 3) if rng.random() < 0.3 else still
     painted = np.stack([_moved(still, flow, how) for flow in moved])
     if rng.random() < 0.4:
-        painted = as_pixels(_with_coarse_of(painted, cut.mouths, rng.uniform(2, 5), rng.uniform(0.5, 1)))
+        painted = _as_pixels(_with_coarse_of(painted, take.mouths, rng.uniform(2, 5), rng.uniform(0.5, 1)))
     return resized(painted, rng.uniform(0.5, 1.0), rng) if rng.random() < 0.35 else painted
 
 
@@ -184,7 +137,7 @@ def smoothed_over_time(mouths: Mouths, rng: np.random.Generator) -> Mouths:
             numbers[now] = kept * numbers[now - 1] + (1 - kept) * numbers[now]
     else:
         numbers = np.stack([_with_neighbours(mouths, now) for now in range(len(mouths))])
-    return as_pixels(numbers)
+    return _as_pixels(numbers)
 
 
 def changed(mouths: Mouths, rng: np.random.Generator) -> Mouths:
@@ -208,11 +161,11 @@ def trembling(mouths: Mouths, rng: np.random.Generator) -> Mouths:
     return np.stack([_warped(picture, np.float32([[1, 0, x], [0, 1, y]])) for picture, (x, y) in zip(mouths, shifts)])
 
 
-def mask(rng: np.random.Generator, size: int = CROP_SIZE) -> np.ndarray:
-    """(``size``, ``size``) float32 in [0, 1]: an ellipse around the lips, a box, everything from a row on, or all."""
+def mask(rng: np.random.Generator) -> np.ndarray:
+    """(96, 96) float32 in [0, 1]: an ellipse around the lips, a box, everything from a row on, or all."""
     kind, region = rng.choice(4, p=(0.3, 0.35, 0.2, 0.15)), np.zeros((CROP_SIZE, CROP_SIZE), np.float32)
     if kind == 3:
-        return np.ones((size, size), np.float32)
+        return np.ones_like(region)
     if kind == 0:
         centre = int(MIDDLE), int(MIDDLE) + int(rng.integers(-3, 6))
         cv2.ellipse(region, centre, (int(rng.integers(20, 38)), int(rng.integers(12, 26))), 0, 0, 360, 1.0, -1)
@@ -222,25 +175,81 @@ def mask(rng: np.random.Generator, size: int = CROP_SIZE) -> np.ndarray:
         cv2.rectangle(region, (left, top), (right, bottom), 1.0, -1)
     else:
         region[int(rng.integers(0, 42)) :] = 1
-    region = cv2.GaussianBlur(region, (0, 0), rng.uniform(0.5, 6)) if rng.random() < 0.75 else region
-    return cv2.resize(region, (size, size), interpolation=cv2.INTER_LINEAR)
+    return cv2.GaussianBlur(region, (0, 0), rng.uniform(0.5, 6)) if rng.random() < 0.75 else region
+
+
+def degrade(mouths: Mouths, rng: np.random.Generator) -> Mouths:
+    """What cameras, trackers and uploading do, to real and fake alike; not so much that it leaves no difference."""
+    mouths = mouths[:, :, ::-1] if rng.random() < 0.5 else mouths
+    mouths = _tracked_elsewhere(mouths, rng)
+    if rng.random() < 0.45:
+        mouths = resized(mouths, rng.uniform(0.45, 1.0), rng)
+    if rng.random() < 0.15:
+        mouths = blurred(mouths, rng.uniform(0.4, 1.0))
+    if rng.random() < 0.2:
+        mouths = sharpened(mouths, rng.uniform(0.3, 1.2), 1.2)
+    if rng.random() < 0.6:
+        light, contrast = rng.normal(0, 12), rng.uniform(0.6, 1.35)
+        mouths = _as_pixels((mouths.astype(np.float32) - 128) * contrast + 128 + light)
+    if rng.random() < 0.2:
+        mouths = _as_pixels(mouths + rng.normal(0, rng.uniform(0.5, 5), mouths.shape))
+    mouths = _at_another_rate(mouths, rng)
+    if rng.random() < 0.7:
+        mouths = compressed(mouths, int(rng.integers(12, 30)), rng)
+    if rng.random() < 0.25:
+        mouths = compressed(mouths, int(rng.integers(20, 30)), rng)
+    return np.ascontiguousarray(mouths)
 
 
 def resized(mouths: Mouths, factor: float, rng: np.random.Generator) -> Mouths:
     """Smaller by ``factor`` and enlarged again, in one of several ways."""
     down = int(rng.choice((cv2.INTER_AREA, cv2.INTER_LINEAR)))
     up = int(rng.choice((cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)))
-    less = (max(14, round(mouths.shape[1] * factor)),) * 2
-    return each(mouths, lambda p: cv2.resize(cv2.resize(p, less, interpolation=down), p.shape, interpolation=up))
+    less = (max(14, round(CROP_SIZE * factor)),) * 2
+    return _each(mouths, lambda p: cv2.resize(cv2.resize(p, less, interpolation=down), p.shape, interpolation=up))
+
+
+def blurred(mouths: np.ndarray, sigma: float) -> np.ndarray:
+    """Each picture through a Gaussian."""
+    return _each(mouths, lambda p: cv2.GaussianBlur(p, (0, 0), sigma))
+
+
+def sharpened(mouths: Mouths, amount: float, sigma: float) -> Mouths:
+    """Each picture through an unsharp mask."""
+    return _each(mouths, lambda p: cv2.addWeighted(p, 1 + amount, cv2.GaussianBlur(p, (0, 0), sigma), -amount, 0))
+
+
+def compressed(mouths: Mouths, crf: int, rng: np.random.Generator) -> Mouths:
+    """As H.264 leaves them, with one of two presets, with or without pictures that depend on later ones."""
+    return h264(mouths, crf, str(rng.choice(("ultrafast", "veryfast"), p=(1 / 3, 2 / 3))), bool(rng.integers(2)))
+
+
+def h264(mouths: Mouths, crf: int, preset: str = "veryfast", ahead: bool = False) -> Mouths:
+    """As H.264 leaves them at a constant rate factor. ``ahead``: the encoder may look ahead."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.height, encoder.width = mouths.shape[1:]
+    encoder.pix_fmt, encoder.time_base = "gray", Fraction(1, 25)
+    encoder.options = {"crf": str(crf), "preset": preset, "threads": "1"} | ({} if ahead else {"tune": "zerolatency"})
+    packets = []
+    for index, picture in enumerate(mouths):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "gray")
+        frame.pts = index
+        packets += encoder.encode(frame)
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    frames = [f for packet in [*packets, *encoder.encode(None), None] for f in decoder.decode(packet)]
+    return np.stack([_luma(frame) for frame in sorted(frames, key=lambda frame: frame.pts)])
+
+
+def _luma(frame: av.VideoFrame) -> np.ndarray:
+    """(H, W) uint8 of a planar frame, without a conversion."""
+    plane = frame.planes[0]
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()
 
 
 def flows(mouths: Mouths, still: np.ndarray, smooth_px: float, smooth_frames: float) -> np.ndarray:
-    """(T, N, N, 2) float32: where each pixel is in ``still``, (N, N), smoothed in space and over time.
-
-    ``smooth_px``: of a crop of 96 pixels.
-    """
-    smooth = smooth_px * len(still) / CROP_SIZE
-    moved = np.stack([cv2.GaussianBlur(_flow(picture, still), (0, 0), smooth) for picture in mouths])
+    """(T, 96, 96, 2) float32: where each pixel is in ``still``, (96, 96), smoothed in space and over time."""
+    moved = np.stack([cv2.GaussianBlur(_flow(picture, still), (0, 0), smooth_px) for picture in mouths])
     return gaussian_filter1d(moved, smooth_frames, axis=0, mode="nearest") if smooth_frames > 0.2 else moved
 
 
@@ -273,6 +282,34 @@ def _treated(mouths: Mouths, rng: np.random.Generator) -> Mouths:
     return smoothed_over_time(mouths, rng) if rng.random() < 0.25 else mouths
 
 
+def _tracked_elsewhere(mouths: Mouths, rng: np.random.Generator) -> Mouths:
+    """Turned, scaled and shifted alike, with a fine tremble as of a tracker."""
+    matrix = cv2.getRotationMatrix2D((MIDDLE, MIDDLE), rng.normal(0, 2), rng.uniform(0.85, 1.2))
+    matrix[:, 2] += rng.normal(0, 3, 2)
+    tremble = gaussian_filter1d(rng.normal(0, 1, (len(mouths), 2)), 1.0, axis=0)
+    tremble *= rng.uniform(0, 0.8) * (rng.random() < 0.6)
+    shifted = np.repeat(matrix[None], len(mouths), 0)
+    shifted[:, :, 2] += tremble
+    return np.stack([_warped(picture, one) for picture, one in zip(mouths, shifted)])
+
+
+def _at_another_rate(mouths: Mouths, rng: np.random.Generator) -> Mouths:
+    """Now and then: pictures repeated as from a lower rate, or mixed as from a higher one."""
+    if rng.random() < 0.12:
+        step = 25 / rng.choice((12.0, 15.0, 20.0, 24.0))
+        shown = (np.floor(np.arange(len(mouths)) / step + rng.random()) * step).astype(int)
+        mouths = mouths[shown.clip(0, len(mouths) - 1)]
+    if rng.random() < 0.1:
+        mouths = _mixed(mouths, np.clip(np.arange(len(mouths)) * 0.93 + rng.random(), 0, len(mouths) - 1.001))
+    return mouths
+
+
+def _mixed(mouths: Mouths, at: np.ndarray) -> Mouths:
+    """Pictures at times between frames, as mixtures of both neighbours."""
+    before, share = at.astype(int), (at % 1)[:, None, None]
+    return _as_pixels(mouths[before] * (1 - share) + mouths[before + 1] * share)
+
+
 def _moved_on(mouths: Mouths, at: np.ndarray) -> Mouths:
     """Pictures at times between frames, the earlier neighbour moved towards the later."""
     return np.stack([_moved(mouths[int(t)], -(t % 1) * _flow(mouths[int(t)], mouths[int(t) + 1])) for t in at])
@@ -289,12 +326,13 @@ def _with_coarse_of(painted: np.ndarray, mouths: Mouths, sigma: float, share: fl
     return painted + share * (blurred(mouths, sigma).astype(np.float32) - blurred(painted.astype(np.float32), sigma))
 
 
-def _mask_or_all(mouths: Mouths, rng: np.random.Generator) -> np.ndarray:
-    return _everything(mouths) if rng.random() < 0.3 else mask(rng, mouths.shape[1])
+def _masked(ground: Mouths, source: Mouths, region: np.ndarray) -> Mouths:
+    return _as_pixels(ground * (1 - region) + source * region)
 
 
-def _everything(mouths: Mouths) -> np.ndarray:
-    return np.ones(mouths.shape[1:], np.float32)
+def _mask_or_all(rng: np.random.Generator) -> np.ndarray:
+    region = mask(rng)
+    return np.ones_like(region) if rng.random() < 0.3 else region
 
 
 def _interpolation(rng: np.random.Generator) -> int:
@@ -302,21 +340,14 @@ def _interpolation(rng: np.random.Generator) -> int:
 
 
 def _flow(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N, N, 2): where each pixel of ``picture`` is in ``other``, relative to its place."""
+    """(96, 96, 2): where each pixel of ``picture`` is in ``other``, relative to its place."""
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     return estimator.calc(np.ascontiguousarray(picture), np.ascontiguousarray(other), None)
 
 
 def _moved(picture: np.ndarray, flow: np.ndarray, how: int = cv2.INTER_LINEAR) -> np.ndarray:
-    x, y = np.moveaxis(_grid(len(picture)) + flow, -1, 0).astype(np.float32)
+    x, y = COLUMNS + flow[..., 0], ROWS + flow[..., 1]
     return cv2.remap(np.ascontiguousarray(picture), x, y, how, borderMode=cv2.BORDER_REPLICATE)
-
-
-@cache
-def _grid(size: int) -> np.ndarray:
-    """(N, N, 2): x and y of each pixel."""
-    rows, columns = np.mgrid[:size, :size]
-    return np.stack([columns, rows], -1)
 
 
 def _warped(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -325,4 +356,12 @@ def _warped(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _bilateral(mouths: Mouths, spread: float) -> Mouths:
-    return each(mouths, lambda p: cv2.bilateralFilter(p, 5, spread, 3))
+    return _each(mouths, lambda p: cv2.bilateralFilter(p, 5, spread, 3))
+
+
+def _each(mouths: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    return np.stack([change(np.ascontiguousarray(picture)) for picture in mouths])
+
+
+def _as_pixels(numbers: np.ndarray) -> Mouths:
+    return np.clip(numbers + 0.5, 0, 255).astype(np.uint8)

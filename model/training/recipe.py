@@ -25,9 +25,8 @@ def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
     _step("generator", *kept, "--minutes", 12)
     _step("autoencoder", *kept)
     _step("train_temporal", *kept, "--generator", run / "generator.safetensors")
-    _step("thirds", *kept, "--generator", run / "generator.safetensors")
-    _step("fit_verdict", *kept)
-    _step("limits", *kept)
+    _step("fit_verdict", *common)
+    _step("limits", *kept, "--generator", run / "generator.safetensors")
     _step("reference", "--data", data)
 
 

@@ -1,10 +1,8 @@
 """Train the detector of rendered mouths. Resumable: interrupt it and run the same command again.
 
 Half of what it sees are real mouths; half the same mouths rendered anew (`pseudo_fakes`), some by the generator or an
-autoencoder that were trained here, and put back into the pictures. Both of a pair are degraded alike. No generated
-video is trained on: what generators have in common carries over to unseen ones, what is peculiar to a few does not
-(``EXPERIMENTS.md``). Everybody who is not for testing is trained on; what is to be known of strangers before that, such
-as the verdict rule, is learnt with `model.training.thirds`.
+autoencoder that were trained here. Both of a pair are degraded alike. No generated video is trained on: what
+generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``).
 Run: ``python -m model.training.train_temporal --data DIR --generator FILE [--minutes N]``.
 """
 
@@ -27,12 +25,10 @@ from model.detector import LipSyncDetector
 from model.engine import WEIGHTS
 from model.temporal import FRAMES, TemporalDetector
 from model.training.autoencoder import KINDS, MouthAutoencoder, coded_mouths, load_autoencoder
-from model.training.clips import NEVER_TRAIN, Clip, list_clips, split_clips
-from model.training.degrading import degrade
-from model.training.footage import Footage, around_mouths, load_footage
+from model.training.clips import Clip, list_clips, split_clips
 from model.training.generator import MouthGenerator, load_generator, rerender_mouths, voice_of
 from model.training.prepare import PreparedClip, load_prepared, prepare
-from model.training.pseudo_fakes import Mouths, Take, pseudo_fake
+from model.training.pseudo_fakes import Mouths, Take, degrade, pseudo_fake
 from model.training.statistics import auc
 from model.training.train import Run, learning_rate
 from model.weights import load_weights, save_weights, seal
@@ -58,17 +54,16 @@ PEOPLE_POWER = 0.3
 OTHER_VOICE = 0.5
 """How often a generated mouth says what is said at another moment of the clip."""
 
-MINUTES = 25.0
 MIN_VISIBLE = 0.8
 REPORT_S = 180
 
 
 @dataclass(frozen=True, slots=True)
-class FilmedClip:
-    """A real mouth; its crops ``generated`` and ``coded``, (T, 96, 96) uint8; ``visible`` (T,) bool."""
+class GreyClip:
+    """Mouths (T, 96, 96) uint8, and the same ``generated`` and ``coded``; ``visible`` (T,) bool."""
 
     clip: Clip
-    footage: Footage
+    mouths: Mouths
     generated: Mouths
     coded: Mouths
     visible: np.ndarray
@@ -80,7 +75,7 @@ class FilmedClip:
 
 
 class Renderer:
-    """Clips in; the same out, with mouths from a generator and from one of several autoencoders."""
+    """Clips in; the same in grey out, with mouths from a generator and from one of several autoencoders."""
 
     def __init__(
         self, generator: MouthGenerator, autoencoders: Sequence[MouthAutoencoder], listener: LipSyncDetector, seed: int
@@ -90,38 +85,32 @@ class Renderer:
         self._listener = listener
         self._rng = np.random.default_rng(seed)
 
-    def __call__(self, clip: PreparedClip, footage: Footage) -> FilmedClip:
-        """``footage``: of the same clip, from the same picture on."""
-        crops = clip.crops[: len(footage)]
+    def __call__(self, clip: PreparedClip) -> GreyClip:
+        crops = clip.crops[:MOST_FRAMES]
         voice = voice_of(self._listener, clip).numpy()[: len(crops)]
         if self._rng.random() < OTHER_VOICE:
             voice = np.roll(voice, self._rng.integers(len(voice)), 0)
         reference = crops[self._rng.integers(len(crops))]
         generated = rerender_mouths(self._generator, crops, reference, voice)
         coded = coded_mouths(self._autoencoders[self._rng.integers(len(self._autoencoders))], crops)
-        footage = footage.part(0, len(crops))
-        return FilmedClip(clip.clip, footage, as_grey(generated), as_grey(coded), clip.visible[: len(crops)])
+        return GreyClip(clip.clip, *map(as_grey, (crops, generated, coded)), clip.visible[: len(crops)])
 
 
-def render_clips(clips: Iterable[Clip], data: Path, cache: Path, run: Path, generator: Path) -> list[FilmedClip]:
+def render_clips(clips: Iterable[Clip], cache: Path, run: Path, generator: Path) -> list[GreyClip]:
     """`few_of_each_corpus`, by the ``generator`` and by the autoencoders that are in ``run``."""
     listener = LipSyncDetector().eval()
     load_weights(listener, WEIGHTS / "lipsync.safetensors")
     autoencoders = [load_autoencoder(kind, run) for kind in KINDS]
     render = Renderer(load_generator(generator), autoencoders, listener, seed=0)
-    return [
-        render(one, load_footage(data / clip.path, MOST_FRAMES))
-        for clip in few_of_each_corpus(clips)
-        for one in load_prepared([clip], cache)
-    ]
+    return [render(one) for clip in few_of_each_corpus(clips) for one in load_prepared([clip], cache)]
 
 
 class TakeSampler:
     """Draws sequences: corpora by `PEOPLE_POWER`, then a person, a clip, a moment."""
 
-    def __init__(self, clips: Iterable[FilmedClip], seed: int) -> None:
+    def __init__(self, clips: Iterable[GreyClip], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self._people: dict[str, dict[str, list[FilmedClip]]] = defaultdict(lambda: defaultdict(list))
+        self._people: dict[str, dict[str, list[GreyClip]]] = defaultdict(lambda: defaultdict(list))
         for one in clips:
             if len(one.begins()):
                 self._people[one.clip.corpus][one.clip.identity].append(one)
@@ -134,31 +123,29 @@ class TakeSampler:
         people = self._people[self._corpora[self._rng.choice(len(self._corpora), p=self._chances)]]
         clips = people[list(people)[self._rng.integers(len(people))]]
         clip = clips[self._rng.integers(len(clips))]
-        begin = int(self._rng.choice(clip.begins()))
-        far = [n for n in range(len(clip.footage) - FRAMES + 1) if abs(n - begin) >= FRAMES // 2]
-        at = slice(begin, begin + FRAMES)
-        elsewhere = clip.footage.part(int(self._rng.choice(far)), FRAMES) if far else None
-        return Take(clip.footage.part(begin, FRAMES), clip.generated[at], clip.coded[at], elsewhere)
+        begin = self._rng.choice(clip.begins())
+        far = [n for n in range(len(clip.mouths) - FRAMES + 1) if abs(n - begin) >= FRAMES // 2]
+        at, other = slice(begin, begin + FRAMES), self._rng.choice(far) if far else None
+        elsewhere = None if other is None else clip.mouths[other : other + FRAMES]
+        return Take(clip.mouths[at], clip.generated[at], clip.coded[at], elsewhere)
 
 
 class Batches:
     """Endless batches: sequences (N, 24, 96, 96) uint8 and labels (N,), 1 = rendered."""
 
-    def __init__(self, real: Iterable[FilmedClip], seed: int) -> None:
+    def __init__(self, real: Iterable[GreyClip], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._real = TakeSampler(real, seed)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """The next batch."""
-        real, rendered = zip(*(self._pair(self._real.draw()) for _ in range(TWINS)))
-        return torch.from_numpy(np.stack([*real, *rendered])), torch.tensor([0.0] * TWINS + [1.0] * TWINS)
-
-    def _pair(self, take: Take) -> list[Mouths]:
-        """Sampled crops, real and rendered, mirrored or not."""
-        both = around_mouths(take.footage, pseudo_fake(take, self._rng))
-        fate, mirrored = int(self._rng.integers(2**32)), self._rng.random() < 0.5
-        crops = [degrade(one, np.random.default_rng(fate)).sampled() for one in both]
-        return [one[:, :, ::-1] if mirrored else one for one in crops]
+        takes = [self._real.draw() for _ in range(TWINS)]
+        real, rendered = [take.mouths for take in takes], [pseudo_fake(take, self._rng) for take in takes]
+        fates = self._rng.integers(2**32, size=TWINS).tolist()
+        degraded = [
+            degrade(one, np.random.default_rng(fate)) for side in (real, rendered) for one, fate in zip(side, fates)
+        ]
+        return torch.from_numpy(np.stack(degraded)), torch.tensor([0.0] * TWINS + [1.0] * TWINS)
 
 
 def new_run(device: torch.device) -> Run:
@@ -221,15 +208,8 @@ def by_method(clips: Iterable[Clip], cache: Path) -> dict[str, list[Mouths]]:
     for clip in clips:
         for one in load_prepared([clip], cache):
             if len(one.crops) >= FRAMES:
-                grouped[clip.corpus if clip.fake else "real"].append(one.sampled)
+                grouped[clip.corpus if clip.fake else "real"].append(as_grey(one.crops))
     return dict(grouped)
-
-
-def to_learn_looks_from(clips: Iterable[Clip]) -> list[Clip]:
-    """Real clips of everybody who is not for testing, but for corpora that are kept out or too coarse."""
-    sides = split_clips(clips)
-    left_out = TOO_COARSE | NEVER_TRAIN
-    return [clip for clip in sides["train"] + sides["val"] if not clip.fake and clip.corpus not in left_out]
 
 
 def few_of_each_corpus(clips: Iterable[Clip]) -> list[Clip]:
@@ -250,16 +230,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="wall time in all")
+    parser.add_argument("--minutes", type=float, default=13.0, help="wall time in all")
     parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
-    clips = list_clips(arguments.data)
-    people, sides = to_learn_looks_from(clips), split_clips(clips)
-    real = render_clips(people, arguments.data, arguments.cache, arguments.run, arguments.generator)
-    strangers = [clip for clip in sides["val"] if not clip.fake and clip.corpus in NEVER_TRAIN]
-    known = strangers + [clip for clip in sides["train"] + sides["val"] if clip.fake]
+    sides = split_clips(list_clips(arguments.data))
+    people = [clip for clip in sides["train"] if not clip.fake and clip.corpus not in TOO_COARSE]
+    real = render_clips(people, arguments.cache, arguments.run, arguments.generator)
+    known = [c for c in sides["val"] if not c.fake] + [c for c in sides["train"] + sides["val"] if c.fake]
     training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     batches, checkpoint = Batches(real, training.step), arguments.run / "temporal.pt"
     train(training, batches, arguments.minutes, checkpoint, by_method(known, arguments.cache))

@@ -91,8 +91,8 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     motion, rendering = MotionMeter(), detector.rendering_meter()
     for grey, sampled, pixels in zip(as_grey(clip.crops), clip.sampled, clip.crops):
         motion.push(grey, sampled, pixels)
-        mouths.push(grey)
-        rendering.push(sampled)
+        for part in (mouths, rendering):
+            part.push(grey)
     rendering.finish()
     for piece in wave.reshape(-1, SAMPLES_PER_FRAME):
         sounds.push(piece)
