@@ -8,8 +8,10 @@ from model.engine import Detector
 from model.results import DetectorInfo
 from model.training.clips import Clip
 from model.training.fit_verdict import _highest, fit
-from model.training.trials import EmbeddedClip, windows_with_evidence
-from model.verdict import UNFITTED, VerdictRule
+from model.training.report import Report
+from model.training.trials import EmbeddedClip, joined_windows, windows_with_evidence
+from model.training.verdict_figures import joined
+from model.verdict import UNFITTED, VerdictRule, evidence_s
 
 FRAMES = 130
 
@@ -105,3 +107,26 @@ def test_looks_motion_or_colours_alone_get_nothing_called_fake_but_another_voice
     for together in (look + motion + usual[7:], look + usual[4:7] + colours, usual[3:4] + motion + colours):
         assert verdict(usual[:3] + together) == "fake"
     assert verdict([-9.0, -9.0, -9.0, *usual[3:]]) == "fake"
+
+
+def test_clips_of_a_second_are_judged_together(detector, rule, monkeypatch):
+    monkeypatch.setattr("model.training.statistics.RESAMPLES", 20)
+    judge = Detector(detector.info, rule, detector.scale, detector.run)
+    short = [talking("new", -2.0, number=n).part(0, 30) for n in range(4)]
+    windows = joined_windows(judge, short)
+    assert len(windows) == sum(len(windows_with_evidence(judge, clip)) for clip in short)
+    assert evidence_s(windows) == pytest.approx(sum(evidence_s(windows_with_evidence(judge, one)) for one in short))
+    assert all(window.end <= 30 * (1 + window.start // 30) for window in windows), "no window is of two clips"
+    report = Report()
+    joined(
+        report,
+        judge,
+        {
+            "new": short,
+            "alone": [talking("alone", -2.0).part(0, 30)],
+            "rendered": [talking("r", 3.0), talking("r", 3.0)],
+        },
+    )
+    (rows,) = report.sections.values()
+    assert rows["real"]["called real"].value == pytest.approx(2 / 3)
+    assert rows["real, with 2 s that can be judged"]["not called real"].value == 0.5

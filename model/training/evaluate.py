@@ -7,6 +7,7 @@ put in as well.
 
 import argparse
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from model.engine import WEIGHTS, Detector, load_detector
 from model.media import MediaFile
 from model.seed_detector import SeedLipSyncDetector
 from model.training import limits, robustness, sync_figures, verdict_figures
-from model.training.clips import NEVER_TRAIN, STUDIO, Clip, Split, list_clips, split_clips
+from model.training.clips import NEVER_TRAIN, STUDIO, TRAIN_ONLY, Clip, Split, list_clips, split_clips
 from model.training.plots import plot_offsets, plot_reliability, plot_roc, plot_scores
 from model.training.prepare import load_prepared, prepare
 from model.training.probes import probes
@@ -26,7 +27,7 @@ from model.training.report import Report, load_report, refresh_card
 from model.training.scores import Answer, LeftOut, answer, answers, by_identity, fake_probability, left_out_answers
 from model.training.statistics import even_odds
 from model.training.sync_figures import OffsetTrial
-from model.training.trials import EmbeddedClip, load_embedded, windows_with_evidence
+from model.training.trials import EmbeddedClip, few_of_each, load_embedded, windows_with_evidence
 from model.verdict import frames_to_ms
 from model.weights import load_weights
 
@@ -112,6 +113,15 @@ def service_figures(report: Report, material: Material, trials: Sequence[OffsetT
     verdict_figures.partly_fake(report, served, material.real, material.unseen_generated())
 
 
+def anchors(detector: Detector, clips: Iterable[Clip], cache: Path) -> dict[str, list[EmbeddedClip]]:
+    """By person, some clips of corpora of which only the sync detector was trained on everybody."""
+    found: dict[str, list[EmbeddedClip]] = defaultdict(list)
+    of_them = [clip for clip in clips if clip.corpus in TRAIN_ONLY]
+    for one in load_embedded(detector, few_of_each(of_them, verdict_figures.MOST_JOINED), cache):
+        found[one.clip.identity].append(one)
+    return found
+
+
 def draw(report: Report, material: Material, trials: Sequence[OffsetTrial], folder: Path) -> None:
     """Plots, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,6 +164,7 @@ def evaluate(data: Path, cache: Path, out: Path, weights: Path) -> Report:
     material = gather(split, cache, weights)
     trials = sync_figures.offset_trials(material.served, material.real)
     service_figures(report, material, trials)
+    verdict_figures.joined(report, material.served, anchors(material.served, split["train"], cache))
     draw(report, material, trials, out / PLOTS)
     judged = [one.clip for each in material.left_out for one in (*each.answers, *each.real)]
     verdict_figures.matched_by_size(report, material.left_out, heights_px(data, dict.fromkeys(judged)))

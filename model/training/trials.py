@@ -135,6 +135,18 @@ def windows_with_evidence(detector: Detector, clip: EmbeddedClip) -> list[Window
     return [w for w in slide(face_evidence(detector, clip), WINDOW_S, HOP_S) if w.note is None]
 
 
+def joined_windows(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[WindowEvidence]:
+    """Those of several clips of one person, as if one followed the other; no window is of two clips."""
+    windows, first = [], 0
+    for clip in clips:
+        windows += [
+            replace(window, start=first + window.start, end=first + window.end)
+            for window in windows_with_evidence(detector, clip)
+        ]
+        first += len(clip.video)
+    return windows
+
+
 def swaps(clips: Sequence[EmbeddedClip], same_identity: bool, each: int = 2) -> Iterator[EmbeddedClip]:
     """Every clip with the voice of up to ``each`` others of its corpus: of the same person, or of others.
 
