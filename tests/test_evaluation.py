@@ -25,6 +25,7 @@ from model.training.statistics import (
     calibration_error_by_chance,
     calibration_error_over_identities,
     even_odds,
+    mean_over_identities,
     reliability,
     stratified_auc_over_identities,
 )
@@ -67,6 +68,14 @@ def test_calibration_error_is_zero_when_probabilities_are_true_and_large_when_th
     assert calibration_error_by_chance(few, few).value > 3 * calibration_error_by_chance(many, many).value > 0
     sure = calibration_error_over_identities({who: [0.9] for who in PEOPLE}, {who: [0.1] for who in PEOPLE})
     assert sure.value == pytest.approx(0.1) and sure.low <= sure.value <= sure.high
+
+
+def test_a_share_of_none_or_of_all_has_an_interval_too():
+    none, every, some = (mean_over_identities({who: [share] for who in PEOPLE}) for share in (0.0, 1.0, 0.5))
+    assert none.value == none.low == 0 and none.high == pytest.approx(0.168, abs=0.001)
+    assert every.value == every.high == 1 and every.low == pytest.approx(0.832, abs=0.001)
+    assert some.low == some.value == some.high == 0.5, "people who do not differ do not, at any other share"
+    assert mean_over_identities({}).identities == 0
 
 
 def test_even_odds_weigh_both_sides_and_every_person_alike():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import mannwhitneyu
+from scipy.stats import binomtest, mannwhitneyu
 
 RESAMPLES = 1000
 BINS = 10
@@ -29,8 +29,15 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 
 def mean_over_identities(values: Mapping[str, Sequence[float]]) -> Figure:
-    """Mean of each identity's mean. ``values``: by identity; bootstrap over identities."""
+    """Mean of each identity's mean. ``values``: by identity, shares in [0, 1]; bootstrap over identities.
+
+    Where all of them are 0, or 1, resamples don't differ; the interval is then that of so many trials without a hit, or
+    without a miss (Clopper & Pearson 1934).
+    """
     means = np.array([np.mean(of_one) for of_one in values.values() if len(of_one)])
+    if len(means) and means.min() == means.max() in (0.0, 1.0):
+        interval = binomtest(round(means.sum()), len(means)).proportion_ci()
+        return Figure(float(means[0]), float(interval.low), float(interval.high), len(means))
     return _figure(lambda chosen: float(means[chosen].mean()), len(means))
 
 
