@@ -25,8 +25,8 @@ from model.training.statistics import (
     calibration_error_by_chance,
     calibration_error_over_identities,
     even_odds,
-    mean_over_identities,
     reliability,
+    share_over_identities,
     stratified_auc_over_identities,
 )
 from model.training.sync_figures import SHIFTS, OffsetTrial, constant_offsets
@@ -71,11 +71,13 @@ def test_calibration_error_is_zero_when_probabilities_are_true_and_large_when_th
 
 
 def test_a_share_of_none_or_of_all_has_an_interval_too():
-    none, every, some = (mean_over_identities({who: [share] for who in PEOPLE}) for share in (0.0, 1.0, 0.5))
+    none, every, some = (
+        share_over_identities(dict.fromkeys(PEOPLE, share)) for share in ([False], [True], [True, False])
+    )
     assert none.value == none.low == 0 and none.high == pytest.approx(0.168, abs=0.001)
     assert every.value == every.high == 1 and every.low == pytest.approx(0.832, abs=0.001)
     assert some.low == some.value == some.high == 0.5, "people who do not differ do not, at any other share"
-    assert mean_over_identities({}).identities == 0
+    assert share_over_identities({}).identities == 0
 
 
 def test_even_odds_weigh_both_sides_and_every_person_alike():

@@ -27,7 +27,7 @@ from model.training.prepare import prepare
 from model.training.report import Report
 from model.training.robustness import CONDITIONS, SECONDS
 from model.training.scores import Answer, answer, by_identity, fake_probability
-from model.training.statistics import Figure, auc_over_identities, mean_over_identities
+from model.training.statistics import Figure, auc_over_identities, share_over_identities
 from model.training.train import Run
 from model.training.train_temporal import TOO_COARSE, Batches, new_run, render_clips, train
 from model.training.trials import few_of_each, load_embedded, windows_with_evidence
@@ -137,7 +137,7 @@ def _row(report: Report, section: str, row: str, found: Sequence[Trial]) -> None
 
 
 def _share_called_fake(found: Iterable[Answer]) -> Figure:
-    return mean_over_identities(by_identity(found, lambda one: one.verdict == "fake"))
+    return share_over_identities(by_identity(found, lambda one: one.verdict == "fake"))
 
 
 def _highest(found: Iterable[Answer]) -> Figure:

@@ -26,7 +26,7 @@ from model.training.statistics import (
     Figure,
     auc_loss_over_identities,
     auc_over_identities,
-    mean_over_identities,
+    share_over_identities,
 )
 from model.training.trials import few_of_each
 
@@ -149,7 +149,7 @@ def _sides(outcomes: Iterable[Outcome]) -> tuple[dict[str, list[float]], dict[st
 
 
 def _share(outcomes: Iterable[Outcome], is_so: Callable[[Outcome], bool]) -> Figure:
-    return mean_over_identities(_by_identity(outcomes, is_so))
+    return share_over_identities(_by_identity(outcomes, is_so))
 
 
 def _by_identity(outcomes: Iterable[Outcome], value: Callable[[Outcome], float]) -> dict[str, list[float]]:

@@ -1,7 +1,7 @@
 """Figures with honest intervals: people, not windows, are what is sampled."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binomtest, mannwhitneyu
@@ -29,16 +29,22 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 
 def mean_over_identities(values: Mapping[str, Sequence[float]]) -> Figure:
-    """Mean of each identity's mean. ``values``: by identity, shares in [0, 1]; bootstrap over identities.
-
-    Where all of them are 0, or 1, resamples don't differ; the interval is then that of so many trials without a hit, or
-    without a miss (Clopper & Pearson 1934).
-    """
+    """Mean of each identity's mean. ``values``: by identity; bootstrap over identities."""
     means = np.array([np.mean(of_one) for of_one in values.values() if len(of_one)])
-    if len(means) and means.min() == means.max() in (0.0, 1.0):
-        interval = binomtest(round(means.sum()), len(means)).proportion_ci()
-        return Figure(float(means[0]), float(interval.low), float(interval.high), len(means))
     return _figure(lambda chosen: float(means[chosen].mean()), len(means))
+
+
+def share_over_identities(shares: Mapping[str, Sequence[float]]) -> Figure:
+    """The same of shares in [0, 1], such as 1 for what is so and 0 for what is not.
+
+    Where all are 0, or 1, resamples don't differ; the interval is then that of so many people without a hit, or without
+    a miss (Clopper & Pearson 1934).
+    """
+    share = mean_over_identities(shares)
+    if not share.identities or share.value not in (0.0, 1.0):
+        return share
+    exact = binomtest(round(share.value * share.identities), share.identities).proportion_ci()
+    return replace(share, low=float(exact.low), high=float(exact.high))
 
 
 def auc_over_identities(positive: Mapping[str, Sequence[float]], negative: Mapping[str, Sequence[float]]) -> Figure:

@@ -23,6 +23,7 @@ from model.training.statistics import (
     auc_over_identities,
     balanced_accuracy_over_identities,
     mean_over_identities,
+    share_over_identities,
     stratified_auc_over_identities,
 )
 from model.training.trials import (
@@ -92,8 +93,8 @@ def sync_accuracy(report: Report, detectors: Sequence[nn.Module], places: Places
             known = [c.clip for c in members if c.clip.path in offsets]
             for frames in WINDOW_FRAMES:
                 off = {c.path: np.abs(offsets[c.path][frames] - own[c.path]) for c in known if c.path in own}
-                against_zero = _mean((c.identity, np.abs(offsets[c.path][frames]) <= 1) for c in known)
-                against_own = _mean((c.identity, off[c.path] <= 1) for c in known if c.path in off)
+                against_zero = _share((c.identity, np.abs(offsets[c.path][frames]) <= 1) for c in known)
+                against_own = _share((c.identity, off[c.path] <= 1) for c in known if c.path in off)
                 report.add(section, name, f"{frames} frames", against_zero)
                 report.add(section, f"{name}, relative to the clip's own offset", f"{frames} frames", against_own)
                 if place in goals and name in headline:
@@ -111,8 +112,8 @@ def judged_accuracy(report: Report, detector: Detector, places: Mapping[str, Seq
         for frames in WINDOW_FRAMES:
             windows = [(clip.clip.identity, slid[clip.clip.path][frames]) for clip in clips]
             judged = [(who, [window for window in of_one if window.note is None]) for who, of_one in windows]
-            right = _mean((who, [abs(w.offset - w.track_offset) <= 1 for w in of_one]) for who, of_one in judged)
-            share = _mean((who, [window.note is None for window in of_one]) for who, of_one in windows)
+            right = _share((who, [abs(w.offset - w.track_offset) <= 1 for w in of_one]) for who, of_one in judged)
+            share = _share((who, [window.note is None for window in of_one]) for who, of_one in windows)
             report.add(section, place, f"{frames} frames", right)
             report.add(section, place, f"{frames} frames, share of all windows", share)
 
@@ -145,12 +146,12 @@ def constant_offsets(report: Report, trials: Mapping[str, Sequence[OffsetTrial]]
     """By place: offsets put into segments and found again, and shifted segments told from untouched ones."""
     section = "Constant offset of 3 s"
     for place, members in trials.items():
-        moved = _mean(
+        moved = _share(
             (t.clip.identity, [abs(late - t.found - by) <= 1 for by, late in t.late.items()]) for t in members
         )
         report.add(
             section, place, "mean absolute offset, ms",
-            _mean((t.clip.identity, [abs(frames_to_ms(t.found))]) for t in members),
+            mean_over_identities(_by_identity((t.clip.identity, [abs(frames_to_ms(t.found))]) for t in members)),
         )  # fmt: skip
         report.add(section, place, "-200, -120, 120 or 200 ms put there found within one frame", moved)
         told = _shift_told(members, lambda trial: trial.own)
@@ -211,8 +212,8 @@ def _shift_told(trials: Iterable[OffsetTrial], reference: Callable[[OffsetTrial]
     return balanced_accuracy_over_identities(shifted, untouched)
 
 
-def _mean(items: Iterable[tuple[str, Sequence[float]]]) -> Figure:
-    return mean_over_identities(_by_identity(items))
+def _share(items: Iterable[tuple[str, Sequence[float]]]) -> Figure:
+    return share_over_identities(_by_identity(items))
 
 
 def _by_identity(items: Iterable[tuple[str, Sequence[float]]]) -> dict[str, list[float]]:

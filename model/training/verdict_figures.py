@@ -20,7 +20,7 @@ from model.training.statistics import (
     Figure,
     calibration_error_by_chance,
     calibration_error_over_identities,
-    mean_over_identities,
+    share_over_identities,
     stratified_auc_over_identities,
 )
 from model.training.sync_figures import SHIFT_FRAMES
@@ -194,7 +194,7 @@ def _called_fake(one: Answer) -> bool:
 
 
 def _share(found: Iterable[Answer], is_so: Callable[[Answer], bool]) -> Figure:
-    return mean_over_identities(by_identity(found, is_so))
+    return share_over_identities(by_identity(found, is_so))
 
 
 def _aucs(each: LeftOut, columns: Mapping[str, Callable[[Clip], bool]], method: str | None = None) -> dict[str, Figure]:
@@ -214,7 +214,7 @@ def _mean(items: Iterable[tuple[str, float]]) -> Figure:
     grouped: dict[str, list[float]] = {}
     for identity, value in items:
         grouped.setdefault(identity, []).append(value)
-    return mean_over_identities(grouped)
+    return share_over_identities(grouped)
 
 
 def _by_method(found: Sequence[Answer]) -> Iterator[tuple[str, list[Answer]]]:
