@@ -26,7 +26,7 @@ from model.training.clips import NEVER_TRAIN, Clip, list_clips, split_clips
 from model.training.prepare import prepare
 from model.training.report import Report
 from model.training.robustness import CONDITIONS, SECONDS
-from model.training.scores import Answer, answer, by_identity, fake_probability
+from model.training.scores import Answer, answer, by_identity, called_fake, fake_probability
 from model.training.statistics import Figure, auc_over_identities, share_over_identities
 from model.training.train import Run
 from model.training.train_temporal import TOO_COARSE, Batches, new_run, render_clips, train
@@ -137,7 +137,7 @@ def _row(report: Report, section: str, row: str, found: Sequence[Trial]) -> None
 
 
 def _share_called_fake(found: Iterable[Answer]) -> Figure:
-    return share_over_identities(by_identity(found, lambda one: one.verdict == "fake"))
+    return share_over_identities(by_identity(found, called_fake))
 
 
 def _highest(found: Iterable[Answer]) -> Figure:

@@ -97,6 +97,11 @@ def by_identity(found: Iterable[Answer], value: Callable[[Answer], float | None]
     return grouped
 
 
+def called_fake(one: Answer) -> bool:
+    """Of an answer, for `by_identity`."""
+    return one.verdict == "fake"
+
+
 def fake_probability(one: Answer) -> float | None:
     """Of an answer, for `by_identity`."""
     return one.probability

@@ -14,6 +14,7 @@ from model.training.scores import (
     answer,
     answers,
     by_identity,
+    called_fake,
     fake_probability,
 )
 from model.training.statistics import (
@@ -96,8 +97,8 @@ def unseen_generators(report: Report, left_out: Sequence[LeftOut], test: set[str
 def false_alarms(report: Report, real: Mapping[str, Sequence[Answer]]) -> None:
     """By place: real video called fake; of "all": answered "inconclusive" in spite of enough evidence."""
     for place, found in real.items():
-        called_fake = _share(found, _called_fake)
-        report.target(f"Real video called fake: {place}", called_fake, FALSE_ALARM_GOAL, at_most=True)
+        accused = _share(found, called_fake)
+        report.target(f"Real video called fake: {place}", accused, FALSE_ALARM_GOAL, at_most=True)
     enough = [one for one in real["all"] if one.evidence_s >= ENOUGH_S]
     unsure = _share(enough, lambda one: one.verdict == "inconclusive")
     title = f"Real video with {ENOUGH_S:g} s of speech with the mouth in view answered inconclusive"
@@ -112,14 +113,12 @@ def joined(report: Report, detector: Detector, people: Mapping[str, Sequence[Emb
         f"Up to {MOST_JOINED} clips of a person, in Arabic. The sync detector was trained on these people; the network "
         "of looks was not, and no number of the rule is fitted on them. Who is who is known roughly.",
     )
-    found = [
-        answer(detector.rule, clips[0].clip, joined_windows(detector, clips)) for clips in people.values() if clips
-    ]
+    found = [answer(detector.rule, clips[0].clip, joined_windows(detector, clips)) for clips in people.values()]
     add_verdicts(report, section, "real", found)
     long = [one for one in found if one.probability is not None and one.evidence_s >= ENOUGH_S]
-    report.add(section, f"real, with {ENOUGH_S:g} s that can be judged", "called fake", _share(long, _called_fake))
-    at_least_even = _share(long, lambda one: one.verdict != "real")
-    report.add(section, f"real, with {ENOUGH_S:g} s that can be judged", "not called real", at_least_even)
+    row = f"real, with {ENOUGH_S:g} s that can be judged"
+    report.add(section, row, "called fake", _share(long, called_fake))
+    report.add(section, row, "not called real", _share(long, lambda one: one.verdict != "real"))
 
 
 def calibration(report: Report, fakes: Mapping[str, Sequence[float]], real: Mapping[str, Sequence[float]]) -> None:
@@ -180,17 +179,13 @@ def matched_by_size(report: Report, left_out: Sequence[LeftOut], height_px: Mapp
 def add_verdicts(report: Report, section: str, row: str, found: Sequence[Answer]) -> None:
     """Shares of what was answered."""
     columns: dict[str, Callable[[Answer], bool]] = {
-        "called fake": _called_fake,
+        "called fake": called_fake,
         "called real": lambda one: one.verdict == "real",
         "inconclusive": lambda one: one.verdict == "inconclusive" and one.probability is not None,
         "too little evidence": lambda one: one.probability is None,
     }
     for column, is_so in columns.items():
         report.add(section, row, column, _share(found, is_so))
-
-
-def _called_fake(one: Answer) -> bool:
-    return one.verdict == "fake"
 
 
 def _share(found: Iterable[Answer], is_so: Callable[[Answer], bool]) -> Figure:
