@@ -14,10 +14,11 @@ from model.training.clips import FAMILIES, Clip
 from model.training.evaluate import PLACES
 from model.training.plots import plot_offsets, plot_reliability, plot_roc, plot_scores, roc
 from model.training.probes import container_facts, know, probe, sound_facts
-from model.training.reencode import Encoding, at_rate, fitted, noisy, reencode
+from model.training.reencode import Encoding, at_rate, filtered, fitted, reencode
 from model.training.report import Report, load_report, refresh_card
 from model.training.robustness import BASELINE, CLIPS_PER_SIDE, CONDITIONS, Outcome, chosen_clips, tabulate
 from model.training.scores import Answer, LeftOut, answer, by_identity, fake_probability
+from model.training.sounds import WORSE, by_telephone, with_music, with_noise, with_voices
 from model.training.statistics import (
     Figure,
     auc_loss_over_identities,
@@ -233,11 +234,45 @@ def test_a_frame_rate_is_written_into_the_file(video, tmp_path):
     assert MediaFile(out).info.fps == 24.0 and len(pictures(out)) == 24
 
 
-def test_noise_is_as_loud_as_said_and_sound_stays_where_it_is(tmp_path):
-    tone = np.sin(np.arange(32_000) * 0.1).astype(np.float32)
-    noise = noisy(tone, 10.0) - tone
-    assert 10 * np.log10(np.mean(tone**2) / np.mean(noise**2)) == pytest.approx(10, abs=0.2)
-    assert not len(noisy(tone[:0], 10.0))
+@pytest.mark.parametrize("add", [with_noise, with_music, with_voices])
+def test_what_is_added_to_a_sound_is_as_loud_as_said_and_always_the_same(add):
+    tone = np.sin(np.cumsum(np.linspace(0.02, 0.6, 32_000))).astype(np.float32)
+    added = add(tone, 10.0) - tone
+    assert 10 * np.log10(np.mean(tone**2) / np.mean(added**2)) == pytest.approx(10, abs=0.2)
+    assert np.array_equal(add(tone, 10.0), add(tone, 10.0))
+
+
+@pytest.mark.parametrize("worse", WORSE.values(), ids=WORSE)
+def test_sound_that_is_heard_worse_stays_where_it_is(worse):
+    said = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    heard = worse(said)
+    assert heard.shape == said.shape and heard.dtype == np.float32
+    alike = [np.abs(np.mean(heard[500 + late : 31_500 + late] * said[500:31_500])) for late in range(-500, 501)]
+    assert abs(int(np.argmax(alike)) - 500) <= 8
+    assert not len(worse(said[:0])) and not worse(said * 0).any()
+
+
+def test_a_telephone_lets_its_band_through_alone():
+    low, middle, high = (
+        np.sin(2 * np.pi * hz * np.arange(16_000) / 16_000).astype(np.float32) for hz in (80, 1000, 6000)
+    )
+    loudness = [np.std(by_telephone(tone)) / np.std(tone) for tone in (low, middle, high)]
+    assert loudness[1] > 0.9 > 0.1 > max(loudness[0], loudness[2])
+
+
+def test_pictures_go_through_filters_at_the_times_they_had(video, tmp_path):
+    before, after = pictures(video), pictures(written(video, tmp_path, Encoding(filters="negate,hue=s=0")))
+    assert len(after) == 30
+    inverted = [np.abs(255.0 - a - b).mean() for a, b in zip(before, after)]
+    assert max(inverted) < 8 < np.abs(255.0 - before[0] - after[2]).mean()
+
+
+def test_pictures_odd_in_size_lose_a_row_to_filters():
+    odd = [(0.0, np.full((121, 161, 3), 200, np.uint8)), (0.04, np.full((121, 161, 3), 20, np.uint8))]
+    found = list(filtered(iter(odd), "negate"))
+    assert [time_s for time_s, _ in found] == [0.0, 0.04]
+    assert [picture.shape for _, picture in found] == [(120, 160, 3)] * 2
+    assert abs(found[0][1].mean() - 55) < 5
 
 
 def test_the_made_talking_face_keeps_its_delay(talk, tmp_path):

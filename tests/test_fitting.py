@@ -81,6 +81,17 @@ def test_who_looks_rendered_by_nature_makes_it_usual(detector, rule, people, gen
     assert probability(detector, wiser, rendered) < 0.5 < probability(detector, rule, rendered)
 
 
+def test_people_who_are_heard_worse_make_it_usual_that_some_windows_disagree_on_the_offset(
+    detector, rule, people, generated
+):
+    heard_worse = [talking(f"p{k}", -2, likeness=0.03, number=9) for k in range(10)]
+    wiser = fit(detector, people, generated, heard_worse=heard_worse)
+    assert wiser.spread[2] > 2 * rule.spread[2]
+    assert [*wiser.of_real, *wiser.spread[3:]] == [*rule.of_real, *rule.spread[3:]]
+    unsure = talking("x", -2, likeness=0.03)
+    assert probability(detector, wiser, unsure) < probability(detector, rule, unsure)
+
+
 def test_no_generator_has_a_say_in_how_unusual_a_video_is(detector, rule, people, generated):
     others = [talking(f"g{k}", 4.0, fake=True, likeness=0.2) for k in range(8)]
     fitted = fit(detector, people, others)

@@ -30,6 +30,7 @@ from model.training.trials import (
     WINDOW_S,
     EmbeddedClip,
     load_embedded,
+    load_heard_worse,
     partial_fakes,
     segments,
     swaps,
@@ -78,6 +79,12 @@ LACKED = 1.8
 Found by `model.training.limits`. How mouths move is learnt from nobody.
 """
 
+AGREES = list(SUSPICIOUS).index("agrees on the offset")
+"""In clean sound nearly all windows of real video do, so that one in twenty that does not would be most unusual.
+
+How usual that is counts sound as it is often heard, too (`model.training.sounds`).
+"""
+
 PENALTY = 3e-3
 SIGNS = tuple(SUSPICIOUS.values())
 
@@ -116,8 +123,9 @@ def fit(
     real: Sequence[EmbeddedClip],
     generated: Sequence[EmbeddedClip],
     uploads: Sequence[EmbeddedClip] = (),
+    heard_worse: Sequence[EmbeddedClip] = (),
 ) -> VerdictRule:
-    """Fit all numbers of the rule. ``uploads``: of both, written anew."""
+    """Fit all numbers of the rule. ``uploads``: of both, written anew; ``heard_worse``: ``real``, in worse sound."""
     voices = [*swaps(real, same_identity=True), *swaps(real, same_identity=False)]
     real_uploads, generated_uploads = ([c for c in uploads if c.clip.fake == fake] for fake in (False, True))
     kinds = {
@@ -131,6 +139,9 @@ def fit(
     coarse = {kind: _coarse(parts) or parts for kind, parts in kinds.items()}
     of_real, of_made, of_swapped = (_of_windows(fine[kind]) for kind in ("real", "generated", "swapped"))
     of_real_video, spread, flutter = _usual(fine["real"])
+    heard = [part for part in _parts_and_wholes(detector, heard_worse) if not too_smooth(part.windows)]
+    _, *spread_and_flutter = _usual([*fine["real"], *heard])
+    spread[AGREES], flutter[AGREES] = (in_any_sound[AGREES] for in_any_sound in spread_and_flutter)
     start = replace(
         UNFITTED,
         out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SIGNS[SYNC]),
@@ -306,9 +317,10 @@ if __name__ == "__main__":
     clips = [one.clip for one in [*real, *generated]]
     prepare_uploads(arguments.data, arguments.cache, clips, workers=2)
     uploads = load_embedded(known, [upload for clip in clips for upload, _ in uploads_of(clip)], arguments.cache)
+    heard_worse = load_heard_worse(known, real, arguments.cache)
     for left_out in (None, *FAMILIES):
         kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
-        rule = fit(known, real, kept, anew)
+        rule = fit(known, real, kept, anew, heard_worse)
         save_rule(rule, WEIGHTS / rule_name(left_out))
         print(json.dumps({"left out": left_out} | asdict(rule)))
     seal(WEIGHTS)

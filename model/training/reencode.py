@@ -1,7 +1,7 @@
 """Video file in; the same video as uploading, shrinking or converting it would leave it, out."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +13,7 @@ import numpy as np
 
 from model.media import ANALYSIS_LONG_SIDE, SAMPLE_RATE, MediaFile, load_audio
 from model.sample import SAME_EVERYWHERE
+from model.training.sounds import Sound
 
 TICKS = 90_000
 """Of a second, in which the times of pictures are written."""
@@ -35,8 +36,8 @@ class Encoding:
     ``codec``: the encoder of the picture, one of `OPTIONS`. ``crf``: its constant rate factor. ``height``: in pixels,
     at most; None as it was. ``enlarged``: so many times as wide and high. ``square``: side in pixels of a square that
     the picture is fitted into, black around. ``fps``: None as it was; else every 1 / fps seconds the source's picture
-    that is nearest in time. ``audio_kbps``: of the sound. ``snr_db``: white noise is added to the sound, so far below
-    it.
+    that is nearest in time. ``filters``: of FFmpeg, that the pictures go through first, as ``name=options,...``.
+    ``audio_kbps``: of the sound. ``sound``: what is done to it, see `model.training.sounds`.
     """
 
     codec: str = "libx264"
@@ -45,8 +46,9 @@ class Encoding:
     enlarged: float = 1.0
     square: int | None = None
     fps: Fraction | None = None
+    filters: str | None = None
     audio_kbps: int = 64
-    snr_db: float | None = None
+    sound: Callable[[Sound], Sound] | None = None
 
 
 ALIKE = Encoding(crf=23, square=256, fps=Fraction(25), audio_kbps=32)
@@ -56,11 +58,13 @@ ALIKE = Encoding(crf=23, square=256, fps=Fraction(25), audio_kbps=32)
 def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> None:
     """Write the first ``seconds`` of a file anew, always alike; time zero is its first picture, for both streams."""
     pictures = timed_pictures(source, seconds)
+    if encoding.filters:
+        pictures = filtered(pictures, encoding.filters)
     if encoding.fps:
         pictures = at_rate(pictures, encoding.fps)
     sound = load_audio(MediaFile(source))[: round(seconds * SAMPLE_RATE)]
-    if encoding.snr_db is not None:
-        sound = noisy(sound, encoding.snr_db)
+    if encoding.sound:
+        sound = encoding.sound(sound)
     with same_scheduling(), av.open(str(target), "w") as out:
         if len(sound):
             audio = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=1000 * encoding.audio_kbps)
@@ -116,6 +120,42 @@ def timed_pictures(source: Path, seconds: float) -> Iterator[tuple[float, np.nda
             yield picture.time - first_s, np.rot90(rgb, picture.rotation // 90)
 
 
+def filtered(pictures: Iterator[tuple[float, np.ndarray]], filters: str) -> Iterator[tuple[float, np.ndarray]]:
+    """Pictures and their times after FFmpeg's ``filters``; a side that is odd loses a pixel."""
+    graph = None
+    for time_s, rgb in pictures:
+        height, width = (side - side % 2 for side in rgb.shape[:2])
+        even = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
+        picture = even.reformat(format="yuv420p")
+        picture.pts, picture.time_base = round(time_s * TICKS), Fraction(1, TICKS)
+        graph = graph or _graph(width, height, filters)
+        graph.push(picture)
+        yield from _ready(graph)
+    if graph:
+        graph.push(None)
+        yield from _ready(graph)
+
+
+def _graph(width: int, height: int, filters: str) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    ends = graph.add("buffer", f"video_size={width}x{height}:pix_fmt=yuv420p:time_base=1/{TICKS}:frame_rate=25")
+    for name, _, options in (one.partition("=") for one in (*filters.split(","), "buffersink")):
+        added = graph.add(name, options or None)
+        ends.link_to(added)
+        ends = added
+    graph.configure()
+    return graph
+
+
+def _ready(graph: av.filter.Graph) -> Iterator[tuple[float, np.ndarray]]:
+    while True:
+        try:
+            picture = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        yield picture.time, picture.to_ndarray(format="rgb24")
+
+
 def at_rate(pictures: Iterator[tuple[float, np.ndarray]], fps: Fraction) -> Iterator[tuple[float, np.ndarray]]:
     """Every 1 / ``fps`` seconds the picture that is nearest in time."""
     index, before = 0, None
@@ -142,10 +182,3 @@ def fitted(rgb: np.ndarray, encoding: Encoding) -> np.ndarray:
         right, bottom = encoding.square - size[0] - left, encoding.square - size[1] - top
         rgb = cv2.copyMakeBorder(rgb, top, bottom, left, right, cv2.BORDER_CONSTANT)
     return np.ascontiguousarray(rgb)
-
-
-def noisy(sound: np.ndarray, snr_db: float) -> np.ndarray:
-    """With white noise added, ``snr_db`` below the mean power of the sound; always the same noise."""
-    level = np.sqrt(np.mean(sound**2)) * 10 ** (-snr_db / 20) if len(sound) else 0.0
-    noise = np.random.default_rng(0).normal(0, level, len(sound))
-    return (sound + noise).astype(np.float32)

@@ -22,6 +22,7 @@ from model.results import Verdict
 from model.training.clips import FAMILIES, STUDIO, Clip, family_of, list_clips, split_clips
 from model.training.reencode import ALIKE, Encoding, reencode_in_turn
 from model.training.report import Report
+from model.training.sounds import by_telephone, in_a_room, with_music, with_noise, with_voices
 from model.training.statistics import (
     Figure,
     auc_loss_over_identities,
@@ -44,8 +45,18 @@ CONDITIONS: Mapping[str, tuple[Encoding, ...]] = {
     "H.264, CRF 40": (Encoding(crf=40),),
     "240 lines": (Encoding(height=240),),
     "enlarged by half": (Encoding(enlarged=1.5),),
+    "enlarged twice": (Encoding(enlarged=2.0),),
+    "more contrast and colour": (Encoding(filters="curves=preset=strong_contrast,hue=s=1.6"),),
+    "noise taken away": (Encoding(filters="atadenoise=0a=0.04:0b=0.08:1a=0.04:1b=0.08:2a=0.04:2b=0.08:s=5"),),
+    "skin smoothed": (Encoding(filters="bilateral=sigmaS=4:sigmaR=0.08"),),
+    "held steady": (Encoding(filters="deshake"),),
+    "each picture mixed with the one before": (Encoding(filters="tmix=frames=2"),),
     "AAC, 16 kb/s": (Encoding(audio_kbps=16),),
-    "white noise, 10 dB SNR": (Encoding(snr_db=10.0),),
+    "white noise, 10 dB below": (Encoding(sound=partial(with_noise, snr_db=10.0)),),
+    "music, 5 dB below": (Encoding(sound=partial(with_music, snr_db=5.0)),),
+    "other voices, 5 dB below": (Encoding(sound=partial(with_voices, snr_db=5.0)),),
+    "in a room": (Encoding(sound=in_a_room),),
+    "by telephone": (Encoding(sound=by_telephone),),
     "15 fps": (Encoding(fps=Fraction(15)),),
     "24 fps": (Encoding(fps=Fraction(24)),),
     "29.97 fps": (Encoding(fps=Fraction(30_000, 1001)),),

@@ -18,6 +18,7 @@ from model.media import SAMPLES_PER_FRAME
 from model.motion import MotionMeter
 from model.training.clips import Clip
 from model.training.prepare import PreparedClip, load_prepared
+from model.training.sounds import WORSE, Sound
 from model.windows import FaceEvidence, WindowEvidence, aligned_sound, slide, speech_frames
 
 WINDOW_S, HOP_S = 1.0, 0.2
@@ -53,7 +54,11 @@ class EmbeddedClip:
 
     def with_voice(self, voice: "EmbeddedClip") -> "EmbeddedClip":
         """This picture with the sound of ``voice``, which is as long."""
-        return replace(self, audio=voice.audio, speech=voice.speech)
+        return self.with_sound(voice.audio, voice.speech)
+
+    def with_sound(self, audio: np.ndarray, speech: np.ndarray) -> "EmbeddedClip":
+        """This picture with a sound, as long, of these embeddings and that probability of speech."""
+        return replace(self, audio=audio, speech=speech)
 
     def with_stretch_of(self, other: "EmbeddedClip", start: int, frames: int) -> "EmbeddedClip":
         """This clip, but its ``frames`` from ``start`` on are the middle ones of another."""
@@ -86,23 +91,42 @@ def load_embedded(detector: Detector, clips: Iterable[Clip], cache: Path) -> lis
 
 def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     """Embed one clip."""
-    mouths, sounds = detector.mouth_embedder(), detector.sound_embedder()
-    wave = clip.audio.astype(np.float32) / 32768
+    mouths = detector.mouth_embedder()
     motion, rendering = MotionMeter(), detector.rendering_meter()
     for grey, sampled, pixels in zip(as_grey(clip.crops), clip.sampled, clip.crops):
         motion.push(grey, sampled, pixels)
         for part in (mouths, rendering):
             part.push(grey)
     rendering.finish()
-    for piece in wave.reshape(-1, SAMPLES_PER_FRAME):
-        sounds.push(piece)
-    speech = np.zeros(len(clip.crops), np.float32)
-    heard = detector.speech_per_frame([wave])[: len(speech)]
-    speech[: len(heard)] = heard
+    audio, speech = _heard(detector, sound_of(clip), len(clip.crops))
     return EmbeddedClip(
-        clip.clip, mouths.finish(), sounds.finish(), speech, clip.visible, clip.lip_opening,
+        clip.clip, mouths.finish(), audio, speech, clip.visible, clip.lip_opening,
         rendering.measured(wait=True), motion.measured(), clip.quantizer,
     )  # fmt: skip
+
+
+def load_heard_worse(detector: Detector, clips: Iterable[EmbeddedClip], cache: Path) -> list[EmbeddedClip]:
+    """Each of ``clips`` with its sound as it is often heard, in all ways (`model.training.sounds`)."""
+    return [
+        clip.with_sound(*_heard(detector, worse(sound_of(prepared)), len(clip.video)))
+        for clip in clips for prepared in load_prepared([clip.clip], cache) for worse in WORSE.values()
+    ]  # fmt: skip
+
+
+def sound_of(clip: PreparedClip) -> Sound:
+    """Of 640 samples for each picture."""
+    return clip.audio.astype(np.float32) / 32768
+
+
+def _heard(detector: Detector, sound: Sound, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (T, 256) of a sound, and the probability of speech (frames,)."""
+    sounds = detector.sound_embedder()
+    for piece in sound.reshape(-1, SAMPLES_PER_FRAME):
+        sounds.push(piece)
+    speech = np.zeros(frames, np.float32)
+    heard = detector.speech_per_frame([sound])[:frames]
+    speech[: len(heard)] = heard
+    return sounds.finish(), speech
 
 
 def segments(clip: EmbeddedClip) -> Iterator[EmbeddedClip]:
