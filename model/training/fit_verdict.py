@@ -4,9 +4,10 @@ Real: clips of the validation identities. Fake: generated clips, none of which a
 mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
 generated clips count as they are and as uploading leaves them (`model.training.uploads`), also where that is coded too
 coarsely for looks: to a network of looks, people whom it lacks are more unusual than the validation people on whom
-it was chosen, and what compression adds to the spread of the latter makes up for some of that. Within each kind every
-identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators
-one that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR``.
+it was chosen, and what compression adds to the spread of the latter makes up for some of that. Whether windows agree
+on the offset counts as it is in worse sound, too (`AGREES`). Within each kind every identity weighs the same
+(`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators one that was fitted
+without it. Run: ``python -m model.training.fit_verdict --data DIR``.
 """
 
 import argparse
