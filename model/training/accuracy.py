@@ -73,7 +73,7 @@ def embeddings(detector: LipSyncDetector, clip: PreparedClip) -> tuple[Tensor, T
 
 def sound_of(clip: PreparedClip) -> Tensor:
     """(640 T,) float32 in [-1, 1]."""
-    return torch.from_numpy(clip.audio.astype(np.float32) / 32768)
+    return torch.from_numpy(clip.sound)
 
 
 def mouths_of(clip: PreparedClip, start: int = 0, end: int | None = None) -> Tensor:

@@ -146,7 +146,7 @@ def _part_of(clip: PreparedClip, part: slice) -> PreparedClip:
 
 def _frame_weights(clip: PreparedClip, activity: SpeechActivity) -> np.ndarray:
     speech = np.zeros(len(clip.crops), np.float32)
-    found = activity.per_frame([clip.audio.astype(np.float32) / 32768])[: len(speech)]
+    found = activity.per_frame([clip.sound])[: len(speech)]
     speech[: len(found)] = found
     return clip.visible * np.maximum(speech, NON_SPEECH_WEIGHT).astype(np.float32)
 

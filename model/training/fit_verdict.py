@@ -141,8 +141,8 @@ def fit(
     of_real, of_made, of_swapped = (_of_windows(fine[kind]) for kind in ("real", "generated", "swapped"))
     of_real_video, spread, flutter = _usual(fine["real"])
     heard = [part for part in _parts_and_wholes(detector, heard_worse) if not too_smooth(part.windows)]
-    _, *spread_and_flutter = _usual([*fine["real"], *heard])
-    spread[AGREES], flutter[AGREES] = (in_any_sound[AGREES] for in_any_sound in spread_and_flutter)
+    _, spread_in_any_sound, flutter_in_any_sound = _usual([*fine["real"], *heard])
+    spread[AGREES], flutter[AGREES] = spread_in_any_sound[AGREES], flutter_in_any_sound[AGREES]
     start = replace(
         UNFITTED,
         out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SIGNS[SYNC]),

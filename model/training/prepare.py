@@ -46,6 +46,11 @@ class PreparedClip:
     quantizer: np.ndarray
     sound_late: int = 0
 
+    @property
+    def sound(self) -> np.ndarray:
+        """(640 T,) float32 in [-1, 1]: ``audio`` as the detectors take it."""
+        return self.audio.astype(np.float32) / 32768
+
 
 def load_prepared(clips: Iterable[Clip], cache: Path) -> list[PreparedClip]:
     """Those of ``clips`` that have a usable face, from the cache."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -138,22 +138,17 @@ def filtered(pictures: Iterator[tuple[float, np.ndarray]], filters: str) -> Iter
 
 def _graph(width: int, height: int, filters: str) -> av.filter.Graph:
     graph = av.filter.Graph()
-    ends = graph.add("buffer", f"video_size={width}x{height}:pix_fmt=yuv420p:time_base=1/{TICKS}:frame_rate=25")
-    for name, _, options in (one.partition("=") for one in (*filters.split(","), "buffersink")):
-        added = graph.add(name, options or None)
-        ends.link_to(added)
-        ends = added
-    graph.configure()
+    source = graph.add_buffer(width=width, height=height, format="yuv420p", time_base=Fraction(1, TICKS))
+    steps = [graph.add(name, options) for name, _, options in (one.partition("=") for one in filters.split(","))]
+    graph.link_nodes(source, *steps, graph.add("buffersink")).configure()
     return graph
 
 
 def _ready(graph: av.filter.Graph) -> Iterator[tuple[float, np.ndarray]]:
-    while True:
-        try:
-            picture = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        yield picture.time, picture.to_ndarray(format="rgb24")
+    with suppress(BlockingIOError, EOFError):
+        while True:
+            picture = graph.vpull()
+            yield picture.time, picture.to_ndarray(format="rgb24")
 
 
 def at_rate(pictures: Iterator[tuple[float, np.ndarray]], fps: Fraction) -> Iterator[tuple[float, np.ndarray]]:

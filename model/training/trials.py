@@ -98,7 +98,7 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
         for part in (mouths, rendering):
             part.push(grey)
     rendering.finish()
-    audio, speech = _heard(detector, sound_of(clip), len(clip.crops))
+    audio, speech = _heard(detector, clip.sound, len(clip.crops))
     return EmbeddedClip(
         clip.clip, mouths.finish(), audio, speech, clip.visible, clip.lip_opening,
         rendering.measured(wait=True), motion.measured(), clip.quantizer,
@@ -108,14 +108,9 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
 def load_heard_worse(detector: Detector, clips: Iterable[EmbeddedClip], cache: Path) -> list[EmbeddedClip]:
     """Each of ``clips`` with its sound as it is often heard, in all ways (`model.training.sounds`)."""
     return [
-        clip.with_sound(*_heard(detector, worse(sound_of(prepared)), len(clip.video)))
+        clip.with_sound(*_heard(detector, worse(prepared.sound), len(clip.video)))
         for clip in clips for prepared in load_prepared([clip.clip], cache) for worse in WORSE.values()
     ]  # fmt: skip
-
-
-def sound_of(clip: PreparedClip) -> Sound:
-    """Of 640 samples for each picture."""
-    return clip.audio.astype(np.float32) / 32768
 
 
 def _heard(detector: Detector, sound: Sound, frames: int) -> tuple[np.ndarray, np.ndarray]:
