@@ -35,6 +35,9 @@ CROP_WIDTH = 1.25
 CHIN_TO_EYES = 0.78
 
 MAX_YAW_DEG = 45.0
+HELD_DIFFERENCE = 0.3
+"""Mean absolute difference of mouths in two pictures, in grey levels of 255, below which they are one and the same."""
+
 MIN_CROP_PX = 44.0
 """Pixels of the picture that a crop must be wide; compression makes smaller mouths look rendered."""
 
@@ -44,7 +47,8 @@ class MouthCrop:
     """The mouth in one frame of the grid.
 
     ``pixels``: (96, 96, 3) uint8 RGB. ``sampled``: (96, 96) uint8, the same in grey, each the nearest of the picture's
-    own pixels. ``visible``: the face was found here, not too far turned or small.
+    own pixels. ``visible``: the face was found here, not too far turned or small. ``held``: there is nothing new in it,
+    the picture before is shown for longer, as in video of few pictures a second.
     ``lip_opening``: distance of the inner lips over the size of the face, 0 = closed. ``quantizer``: see
     `quantizer_when_shrunk`. In pixels of the upright source picture are ``place``, (4,): centre x and y of the crop,
     and the vector along its upper edge; and ``box``: left, top, right, bottom of the face.
@@ -54,6 +58,7 @@ class MouthCrop:
     pixels: np.ndarray
     sampled: np.ndarray
     visible: bool
+    held: bool
     lip_opening: float
     quantizer: float
     place: np.ndarray
@@ -128,17 +133,26 @@ class MouthCropper:
         near = [self._sights[j].geometry for j in range(max(0, i - reach), min(len(self._sights), i + reach + 1))]
         geometry = np.mean(near, axis=0)
         width_px = CROP_WIDTH * float(np.hypot(geometry[2], geometry[3]))
+        sampled = sample_mouth(sight.frame.rgb, geometry)
         visible = sight.seen and abs(sight.face.yaw_deg) <= MAX_YAW_DEG and width_px >= MIN_CROP_PX
         return MouthCrop(
             index=sight.index,
             pixels=cut_mouth(sight.frame.rgb, geometry),
-            sampled=sample_mouth(sight.frame.rgb, geometry),
+            sampled=sampled,
             visible=visible,
+            held=i > 0 and _is_held(sampled, geometry, self._sights[i - 1].frame.rgb, sight.frame.rgb),
             lip_opening=lip_opening(sight.face.landmarks),
             quantizer=quantizer_when_shrunk(sight.frame.quantizer, width_px / sight.frame.scale),
             place=geometry * (1, 1, CROP_WIDTH, CROP_WIDTH) / sight.frame.scale,
             box=sight.face.box / sight.frame.scale,
         )
+
+
+def _is_held(sampled: np.ndarray, geometry: np.ndarray, before: np.ndarray, now: np.ndarray) -> bool:
+    """Whether a mouth, ``sampled`` by ``geometry``, is the same in the picture before."""
+    if before is now:
+        return True
+    return cv2.norm(sampled, sample_mouth(before, geometry), cv2.NORM_L1) < HELD_DIFFERENCE * sampled.size
 
 
 def quantizer_when_shrunk(quantizer: float, width_px: float) -> float:

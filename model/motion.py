@@ -13,6 +13,8 @@ is not. Interpolation would blur both.
 The colours of filmed lips move with the lips. A network that paints a mouth anew for every picture paints its colours
 anew, too: they change more from picture to picture, next to those of nose and cheeks in the same pictures, than the
 change in grey explains. What the camera and the codec do to a picture, they do to both places.
+
+A picture that is held, as the grid of 25 a second asks of video that has fewer, is no motion: only new ones count.
 """
 
 import cv2
@@ -42,6 +44,7 @@ Of how restless colours are, the usual ones.
 """
 
 MEASURES = len(PERCENTILES)
+UNKNOWN = (np.nan,) * MEASURES
 FACTS = slice(0, 4)
 """Which of them are evidence."""
 
@@ -56,16 +59,19 @@ class MotionMeter:
         self._before: list[tuple[np.ndarray, ...]] = []
         self._measured: list[tuple[float, ...]] = []
 
-    def push(self, grey: np.ndarray, sampled: np.ndarray, pixels: np.ndarray) -> None:
-        """Add the next crop: ``pixels`` and ``sampled`` of a `model.crops.MouthCrop`, and the former in ``grey``."""
+    def push(self, grey: np.ndarray, sampled: np.ndarray, pixels: np.ndarray, held: bool = False) -> None:
+        """Add the next crop: ``pixels`` (also in ``grey``), ``sampled`` and ``held`` of a `model.crops.MouthCrop`."""
+        if held:
+            self._measured.append(UNKNOWN)
+            return
         single, small = sampled.astype(np.float32), _details(_shrunk(pixels))
         colours = np.ascontiguousarray(small[FACE][..., 1:])
         now = _details(single), single[LIPS], colours, small, _details(grey.astype(np.float32))
         self._before = [*self._before[-2:], now]
-        self._measured.append(_measure(*zip(*self._before)) if len(self._before) == 3 else (np.nan,) * MEASURES)
+        self._measured.append(_measure(*zip(*self._before)) if len(self._before) == 3 else UNKNOWN)
 
     def measured(self, first: int = 0, end: int | None = None) -> np.ndarray:
-        """(T, 5) float of crops ``first`` to ``end`` - 1; nan for the first two crops.
+        """(T, 5) float of crops ``first`` to ``end`` - 1; nan for the first two crops, and for those that are held.
 
         Log of the first over the second difference of details, of the lips and of colours: about -0.5 for noise, > 0
         for smooth motion. Log of how much more the colours of the lips change than those above them, less half of

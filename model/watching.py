@@ -1,7 +1,7 @@
 """One face while it is watched: its crops in, and what is known of it at every instant out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,8 +73,8 @@ class WatchedFace:
             if not self._visible:
                 self._first = crop.index
             while self._first + len(self._visible) < crop.index:
-                self._append(crop, visible=False)
-            self._append(crop, crop.visible)
+                self._append(replace(crop, visible=False, held=True))
+            self._append(crop)
             self._boxes.append(crop.box)
         self._compare(self._embedder.take())
 
@@ -129,14 +129,14 @@ class WatchedFace:
         boxes, mouths = zip(*(place or (None, None) for place in self._places))
         return Places(self._track_id, round(self._first / GRID_FPS, 3), boxes, mouths)
 
-    def _append(self, crop: MouthCrop, visible: bool) -> None:
+    def _append(self, crop: MouthCrop) -> None:
         if len(self._visible) % PLACE_EVERY == 0:
-            self._places.append((_box(*crop.box), _mouth(crop.place)) if visible else None)
+            self._places.append((_box(*crop.box), _mouth(crop.place)) if crop.visible else None)
         grey = as_grey(crop.pixels)
-        self._motion.push(grey, crop.sampled, crop.pixels)
+        self._motion.push(grey, crop.sampled, crop.pixels, crop.held)
         for part in (self._embedder, self._rendering):
             part.push(grey)
-        self._visible.append(visible)
+        self._visible.append(crop.visible)
         self._opening.append(crop.lip_opening)
         self._quantizer.append(crop.quantizer)
 

@@ -145,6 +145,18 @@ def test_crops_come_two_frames_late_one_for_each_frame_and_say_what_is_not_visib
     assert [crop.visible for crop in crops] == [True, True, True, False, True, True, True]
 
 
+def test_a_picture_that_is_held_is_told_from_a_new_one(closed):
+    face = follow([closed])[0][0]
+    coded_again, new = closed.copy(), closed.copy()
+    coded_again[::3, ::3] += 1
+    new[::3, ::3] += 5
+    cropper, crops = MouthCropper(), []
+    for index, rgb in enumerate([closed, closed, closed.copy(), coded_again, new, closed]):
+        crops += cropper.push(Frame(index, rgb, 1.0), face)
+    held = [crop.held for crop in [*crops, *cropper.finish()]]
+    assert held == [False, True, True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("yaw_deg", "mouth_px", "visible"), [(0.0, 48.0, True), (0.0, 40.0, False), (70.0, 150.0, False)]
 )

@@ -33,8 +33,9 @@ def numbered(frames: int = 60, hidden: slice = slice(0, 0), late: int = 0) -> Pr
     visible[hidden] = False
     noise = np.random.default_rng(0).normal(0, 3000, frames * SAMPLES_PER_FRAME).astype(np.int16)
     opening, quantizer = np.zeros(frames, np.float32), np.full(frames, 20.0, np.float32)
+    held = np.zeros(frames, bool)
     return PreparedClip(
-        Clip("real/a/b/c", False, "a", "b"), crops, crops[..., 0], noise, visible, opening, quantizer, late
+        Clip("real/a/b/c", False, "a", "b"), crops, crops[..., 0], noise, visible, held, opening, quantizer, late
     )
 
 

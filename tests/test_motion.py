@@ -1,5 +1,7 @@
 """Smooth motion and noise are told apart, whatever moves and however fast; and colours that are painted anew."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import pytest
@@ -26,11 +28,11 @@ def crops(speed_px: float, noise: float, frames: int = 25, painted: float = 0.0)
     return pictures
 
 
-def measured(pictures: list[np.ndarray]) -> np.ndarray:
+def measured(pictures: list[np.ndarray], held: Sequence[bool] | None = None) -> np.ndarray:
     meter = MotionMeter()
-    for picture in pictures:
+    for picture, again in zip(pictures, held or [False] * len(pictures)):
         grey = as_grey(picture)
-        meter.push(grey, grey, picture)
+        meter.push(grey, grey, picture, again)
     return meter.measured()
 
 
@@ -54,6 +56,16 @@ def test_what_has_no_colour_tells_nothing_by_its_colours():
     grey = [np.repeat(as_grey(picture)[..., None], 3, 2) for picture in crops(1.0, 0.0)]
     details, _, colours, restless, _ = typical_motion(measured(grey))
     assert details > 0.3 and colours == pytest.approx(ROUGHEST, abs=0.01) and restless < 0.3
+
+
+def test_pictures_that_are_held_do_not_count():
+    once = crops(1.0, 40.0)
+    thrice, held = [picture for picture in once for _ in range(3)], [False, True, True] * len(once)
+    motion = measured(thrice, held)
+    assert np.isnan(motion).all(1).tolist() == [True] * 6 + [False, True, True] * 23
+    assert typical_motion(motion) == pytest.approx(typical_motion(measured(once)))
+    smooth, *_ = typical_motion(measured(thrice))
+    assert smooth > typical_motion(motion)[0] + 0.3
 
 
 def test_what_is_not_known_is_not_a_number_and_says_nothing():

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from model import Detector, analyze, load_detector
+from model.crops import as_grey
+from model.motion import MotionMeter, typical_motion
 from model.progress import Progress
 from model.sample import make_sample
+from model.training.prepare import prepare_clip
 from model.training.reencode import Encoding, reencode
 from model.watching import WatchedFace
 
@@ -131,6 +134,18 @@ def test_what_is_coded_coarsely_is_judged_by_less_or_not_at_all_but_its_offset_i
     assert "QP" in answer.reasons[0].detail and answer.sync.offset_ms == pytest.approx(200, abs=80)
     assert any(window.note is None for window in answer.windows)
     assert all(window.fake_probability is None for window in answer.windows)
+
+
+def test_filmed_video_of_few_pictures_a_second_is_not_smooth(folder):
+    smooth = []
+    for fps in (10, 25):
+        make_sample(folder / f"{fps}.mp4", seconds=4, fps=fps, seed=1)
+        clip, motion = prepare_clip(folder / f"{fps}.mp4"), MotionMeter()
+        for pixels, sampled, held in zip(clip["crops"], clip["sampled"], clip["held"]):
+            motion.push(as_grey(pixels), sampled, pixels, held)
+        smooth.append(typical_motion(motion.measured())[:3])
+        assert clip["held"].mean() == pytest.approx(1 - fps / 25, abs=0.02)
+    assert (smooth[0] < smooth[1]).all()
 
 
 def test_a_face_is_let_go_when_its_track_ends(detector: Detector, talk, folder, monkeypatch):

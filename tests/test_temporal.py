@@ -216,7 +216,8 @@ def test_clips_are_rendered_by_a_generator_and_an_autoencoder(tmp_path):
     crops = speaking()
     clip = PreparedClip(
         Clip("c", False, "a", "b"), crops, crops[..., 0], np.ones(len(crops) * 640, np.int16),
-        np.ones(len(crops), bool), np.zeros(len(crops), np.float32), np.full(len(crops), 20.0, np.float32),
+        np.ones(len(crops), bool), np.zeros(len(crops), bool), np.zeros(len(crops), np.float32),
+        np.full(len(crops), 20.0, np.float32),
     )  # fmt: skip
     autoencoders = []
     for kind in KINDS:

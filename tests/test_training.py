@@ -30,7 +30,8 @@ def clip(identity: str = "a", corpus: str = "made", frames: int = 90, seed: int 
     crops[:, 40:60, 30:66] = (40 + 200 * loud / loud.max())[:, None, None, None].astype(np.uint8)
     return PreparedClip(
         Clip(f"real/{corpus}/{identity}/{seed}.mp4", False, corpus, identity),
-        crops, crops[..., 0], (voice * 32767).astype(np.int16), np.ones(frames, bool), loud.astype(np.float32),
+        crops, crops[..., 0], (voice * 32767).astype(np.int16), np.ones(frames, bool), np.zeros(frames, bool),
+        loud.astype(np.float32),
         np.full(frames, 20.0, np.float32),
     )  # fmt: skip
 

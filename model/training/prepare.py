@@ -23,7 +23,7 @@ from model.training.clips import Clip, list_clips
 
 T = TypeVar("T")
 
-ARRAYS = "crops", "sampled", "audio", "visible", "lip_opening", "quantizer"
+ARRAYS = "crops", "sampled", "audio", "visible", "held", "lip_opening", "quantizer"
 """Of a `PreparedClip`, in the cache."""
 
 
@@ -32,7 +32,7 @@ class PreparedClip:
     """The most visible face of a clip, on the 25 fps grid from the first to the last frame it was followed.
 
     ``crops``: (T, 96, 96, 3) uint8 RGB. ``sampled``: (T, 96, 96) uint8, see `model.crops.MouthCrop`. ``audio``:
-    (T * 640,) int16 at 16 kHz, beginning with the first crop. ``visible``: (T,) bool. ``lip_opening`` and
+    (T * 640,) int16 at 16 kHz, beginning with the first crop. ``visible`` and ``held``: (T,) bool. ``lip_opening`` and
     ``quantizer``: (T,) float32, see `model.crops.MouthCrop`. ``sound_late``: by how many frames the file's sound is
     known to be late.
     """
@@ -42,6 +42,7 @@ class PreparedClip:
     sampled: np.ndarray
     audio: np.ndarray
     visible: np.ndarray
+    held: np.ndarray
     lip_opening: np.ndarray
     quantizer: np.ndarray
     sound_late: int = 0
@@ -79,15 +80,15 @@ def _on_one_grid(crops: list[MouthCrop], sound: np.ndarray) -> dict[str, np.ndar
     length = crops[-1].index + 1 - first if crops else 0
     pixels = np.zeros((length, CROP_SIZE, CROP_SIZE, 3), np.uint8)
     sampled = np.zeros((length, CROP_SIZE, CROP_SIZE), np.uint8)
-    visible, opening = np.zeros(length, bool), np.zeros(length, np.float32)
+    visible, held, opening = np.zeros(length, bool), np.ones(length, bool), np.zeros(length, np.float32)
     quantizer = np.full(length, np.nan, np.float32)
     for crop in crops:
         at = crop.index - first
         pixels[at], sampled[at], visible[at] = crop.pixels, crop.sampled, crop.visible
-        opening[at], quantizer[at] = crop.lip_opening, crop.quantizer
+        held[at], opening[at], quantizer[at] = crop.held, crop.lip_opening, crop.quantizer
     heard = min(length, max(0, len(sound) // 640 - first))
     audio = np.clip(sound[first * 640 : (first + heard) * 640] * 32767, -32768, 32767).astype(np.int16)
-    of_frames = (array[:heard] for array in (visible, opening, quantizer))
+    of_frames = (array[:heard] for array in (visible, held, opening, quantizer))
     return dict(zip(ARRAYS, (pixels[:heard], sampled[:heard], audio, *of_frames)))
 
 

@@ -93,8 +93,8 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     """Embed one clip."""
     mouths = detector.mouth_embedder()
     motion, rendering = MotionMeter(), detector.rendering_meter()
-    for grey, sampled, pixels in zip(as_grey(clip.crops), clip.sampled, clip.crops):
-        motion.push(grey, sampled, pixels)
+    for grey, sampled, pixels, held in zip(as_grey(clip.crops), clip.sampled, clip.crops, clip.held):
+        motion.push(grey, sampled, pixels, held)
         for part in (mouths, rendering):
             part.push(grey)
     rendering.finish()
