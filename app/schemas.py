@@ -70,7 +70,7 @@ class Window(_Record):
     start_s: float = Field(description="Start, in seconds after the first picture.")
     end_s: float = Field(description="End, in seconds after the first picture.")
     sync_score: Probability | None = Field(
-        description="Probability that mouth and voice match at the track's constant offset. Null: no evidence, see "
+        description="Probability that mouth and voice match near the track's constant offset. Null: no evidence, see "
         "`note`."
     )
     content_score: Probability | None = Field(
@@ -216,7 +216,7 @@ EXAMPLE = {
         {
             "code": "in_sync",
             "detail": "Mouth and voice belong together: 92% of the 26 windows with speech agree on the offset, "
-            "within one frame.",
+            "within 160 ms.",
         },
         {"code": "filmed_face", "detail": "The mouth looks filmed in 96% of the windows with speech."},
         {

@@ -39,7 +39,7 @@ class Sync:
 class Window:
     """Evidence of one face in one span of time.
 
-    ``sync_score``: probability in [0, 1] that mouth and voice match at the track's constant offset; None
+    ``sync_score``: probability in [0, 1] that mouth and voice match near the track's constant offset; None
     where there is no evidence, and then ``note`` says why. ``content_score``: probability in [0, 1] that the
     mouth was filmed, not rendered, by its pixels. ``offset_ms``: best offset of this window alone.
     ``fake_probability``: calibrated, of this window alone.

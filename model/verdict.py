@@ -27,7 +27,7 @@ from model.detector import MAX_OFFSET
 from model.media import GRID_FPS
 from model.motion import SMOOTHED
 from model.results import Reason, Sync, Verdict
-from model.windows import WindowEvidence
+from model.windows import WANDER, WindowEvidence
 
 MIN_EVIDENCE_S = 1.0
 """Seconds of speech with a visible, moving mouth below which nothing is said."""
@@ -365,7 +365,8 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
     seconds = evidence_s(windows)
     verdict = rule.verdict(probability, seconds)
     agree = float(np.mean([window.sync_facts[2] for window in windows]))
-    share = f"{agree:.0%} of the {len(windows)} windows with speech agree on the offset, within one frame"
+    within = f"within {frames_to_ms(WANDER)} ms"
+    share = f"{agree:.0%} of the {len(windows)} windows with speech agree on the offset, {within}"
     found = []
     if verdict == "inconclusive" and probability > rule.fake_above:
         detail = f"Suspicious (probability {probability:.2f}), but on {seconds:.1f} s of speech with a mouth in view: "
@@ -433,7 +434,7 @@ def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) 
     if loose > low:
         detail = f"The mouth follows the voice only loosely, {when}: how alike they are falls off by {facts[1]:.1f}"
         return Reason("loose_sync", f"{detail} within a frame, where real video has about {rule.of_real[1]:.1f}.")
-    detail = f"Mouth and voice are not alike enough, {when}: {facts[0]:.1f} at the best constant offset"
+    detail = f"Mouth and voice are not alike enough, {when}: {facts[0]:.1f} at their best offset"
     return Reason("low_sync", f"{detail}, where real video has about {rule.of_real[0]:.1f}.")
 
 

@@ -16,6 +16,10 @@ MIN_USABLE_SHARE = 0.4
 MIN_LIP_MOVEMENT = 0.004
 """Standard deviation of the lip opening (see `model.crops`) below which a mouth is still."""
 
+WANDER = 4
+"""Frames by which the best offset of a window may lie off its track's, as in recorded calls, whose pictures lag by a
+changing amount; with another voice it lies anywhere."""
+
 SPEECH_MARGIN = 3
 """Frames around speech that count as speech: lips move before and after the sound."""
 
@@ -90,14 +94,15 @@ class WindowEvidence:
     def sync_facts(self) -> np.ndarray:
         """(3,): how well mouth and voice fit.
 
-        How alike mouth and voice are at the track's constant offset; by how much that falls off one frame
-        beside it, for a mouth that moves loosely with the voice has a blunt peak; and whether the window's own
-        best offset is the track's, within a frame.
+        How alike mouth and voice are at the best offset within `WANDER` of the track's; by how much that falls off one
+        frame beside it, for a mouth that moves loosely with the voice has a blunt peak; and whether there is no better
+        one beyond.
         """
-        at = self.track_offset + MAX_OFFSET
+        first = max(self.track_offset + MAX_OFFSET - WANDER, 0)
+        at = first + int(self.curve[first : self.track_offset + MAX_OFFSET + WANDER + 1].argmax())
         inner = min(max(at, 1), 2 * MAX_OFFSET - 1)
         peak = self.curve[inner] - (self.curve[inner - 1] + self.curve[inner + 1]) / 2
-        return np.array([self.curve[at], peak, abs(self.offset - self.track_offset) <= 1], np.float64)
+        return np.array([self.curve[at], peak, abs(self.offset - self.track_offset) <= WANDER], np.float64)
 
 
 def speech_frames(probability: np.ndarray, end: int, first: int = 0) -> np.ndarray:

@@ -91,6 +91,13 @@ def test_a_wandering_and_an_absent_peak_are_signs_of_a_fake():
         assert np.mean([RULE.sync_score(w) for w in windows]) < 0.5
 
 
+def test_pictures_that_lag_by_a_changing_amount_as_in_recorded_calls_are_no_sign_of_a_fake_within_bounds():
+    lags = np.repeat([0, -3, 2, 0, 3, -3], 50)
+    for late, verdict in ((lags, "real"), (5 * lags, "fake")):
+        windows = slide(face(late.tolist()), 1.0, 0.2)
+        assert RULE.verdict(RULE.fake_probability(windows), 4.0) == verdict
+
+
 def test_reasons_name_the_evidence():
     def codes(offsets: list[int | None], rule: VerdictRule = RULE, **look: float) -> list[str]:
         windows = slide(face(offsets, **look), 1.0, 0.2)

@@ -57,6 +57,8 @@ CONDITIONS: Mapping[str, tuple[Encoding, ...]] = {
     "other voices, 5 dB below": (Encoding(sound=partial(with_voices, snr_db=5.0)),),
     "in a room": (Encoding(sound=in_a_room),),
     "by telephone": (Encoding(sound=by_telephone),),
+    "10 fps": (Encoding(fps=Fraction(10)),),
+    "10 pictures a second, held, at 25 fps": (Encoding(filters="fps=10,fps=25"),),
     "15 fps": (Encoding(fps=Fraction(15)),),
     "24 fps": (Encoding(fps=Fraction(24)),),
     "29.97 fps": (Encoding(fps=Fraction(30_000, 1001)),),
