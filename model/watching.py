@@ -15,6 +15,7 @@ from model.windows import (
     FaceEvidence,
     WindowEvidence,
     aligned_sound,
+    frozen,
     slide,
     speech_frames,
     window_starts,
@@ -61,6 +62,7 @@ class WatchedFace:
         self._places: list[tuple[Box, Mouth] | None] = []
         self._first = 0
         self._visible: list[bool] = []
+        self._held: list[bool] = []
         self._opening: list[float] = []
         self._quantizer: list[float] = []
         self._similarity: list[np.ndarray] = []
@@ -106,7 +108,8 @@ class WatchedFace:
         self._compared = end
 
     def _usable(self, first: int, end: int) -> np.ndarray:
-        return np.array(self._visible[first:end]) & self._speech(first, end)
+        shown = np.array(self._visible[first:end]) & ~frozen(self._held, end, first)
+        return shown & self._speech(first, end)
 
     def _speech(self, first: int, end: int) -> np.ndarray:
         return speech_frames(self._heard.speech, self._first + end, self._first + first)
@@ -137,6 +140,7 @@ class WatchedFace:
         for part in (self._embedder, self._rendering):
             part.push(grey)
         self._visible.append(crop.visible)
+        self._held.append(crop.held)
         self._opening.append(crop.lip_opening)
         self._quantizer.append(crop.quantizer)
 

@@ -1,9 +1,10 @@
 """What is known of a face at every instant in; evidence for sliding windows out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, binary_opening
 
 from model.audio import SPEECH_THRESHOLD
 from model.detector import EMBEDDING, MAX_OFFSET
@@ -15,6 +16,10 @@ MIN_USABLE_SHARE = 0.4
 
 MIN_LIP_MOVEMENT = 0.004
 """Standard deviation of the lip opening (see `model.crops`) below which a mouth is still."""
+
+FROZEN, BESIDE = 3, 2
+"""Frames that a picture is held for, and more, that show no mouth that speaks; and frames that are as close to them,
+for embeddings know their neighbours."""
 
 WANDER = 4
 """Frames by which the best offset of a window may lie off its track's, as in recorded calls, whose pictures lag by a
@@ -29,7 +34,7 @@ class FaceEvidence:
     """Everything about one face track that windows are made of, for frames ``first`` to ``first`` + T - 1.
 
     ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
-    visible while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
+    visible, not `frozen`, while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not known.
     ``motion``: (T, 5), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
@@ -114,6 +119,17 @@ def speech_frames(probability: np.ndarray, end: int, first: int = 0) -> np.ndarr
     return binary_dilation(speech, iterations=SPEECH_MARGIN)[first - start :]
 
 
+def frozen(held: Sequence[bool] | np.ndarray, end: int | None = None, first: int = 0) -> np.ndarray:
+    """(end - first,) bool of frames ``first`` to ``end`` - 1: where a picture freezes.
+
+    ``held`` (T,): whether there is nothing new, see `model.crops.MouthCrop`.
+    """
+    end, margin = len(held) if end is None else end, FROZEN + BESIDE
+    start = max(0, first - margin)
+    long = binary_opening(np.asarray(held[start : end + margin], bool), np.ones(FROZEN))
+    return binary_dilation(long, iterations=BESIDE)[first - start : end - start]
+
+
 def spans_of(flags: np.ndarray) -> list[tuple[int, int]]:
     """Where ``flags`` (T,) bool are set: the first of each run, and the one after its last."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
@@ -174,8 +190,8 @@ def over_time(at: np.ndarray, values: np.ndarray, frames: int) -> np.ndarray:
 def _note(face: FaceEvidence, span: slice, speech: bool) -> str | None:
     if not speech:
         return "no_speech"
-    if face.usable[span].mean() < MIN_USABLE_SHARE:
+    visible = face.visible[span]
+    if (visible & face.speech[span]).mean() < MIN_USABLE_SHARE:
         return "mouth_not_visible"
-    if face.lip_opening[span][face.visible[span]].std() < MIN_LIP_MOVEMENT:
-        return "mouth_still"
-    return None
+    frozen_mostly = face.usable[span].mean() < MIN_USABLE_SHARE
+    return "mouth_still" if frozen_mostly or face.lip_opening[span][visible].std() < MIN_LIP_MOVEMENT else None

@@ -338,7 +338,9 @@ def test_voices_are_swapped_within_a_corpus_and_all_have_their_turn():
     def part(who: str, voice: float, corpus: str = "lrs3") -> EmbeddedClip:
         level = np.full(75, voice, np.float32)
         wide = level[:, None]
-        return EmbeddedClip(clip(who, corpus=corpus), wide, wide, level, level > -1, level, level, wide, level)
+        return EmbeddedClip(
+            clip(who, corpus=corpus), wide, wide, level, level > -1, level < -1, level, level, wide, level
+        )
 
     parts = [part("a", 0), part("a", 1), part("a", 2), part("b", 3), part("b", 4), part("c", 5, "grid")]
     same = [(s.video[0, 0], s.audio[0, 0]) for s in swapped_segments(parts, same_identity=True)]

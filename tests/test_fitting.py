@@ -38,7 +38,9 @@ def talking(who: str, rendered: float, *, fake: bool = False, likeness: float = 
     smooth = rng.normal(-0.5, 0.1, (FRAMES, 5)).astype(np.float32)
     always = np.ones(FRAMES, bool)
     opening = rng.uniform(0, 0.2, FRAMES).astype(np.float32)
-    return EmbeddedClip(clip, mouth, sound, np.ones(FRAMES, np.float32), always, opening, look, smooth, look * 0 + 20)
+    return EmbeddedClip(
+        clip, mouth, sound, np.ones(FRAMES, np.float32), always, ~always, opening, look, smooth, look * 0 + 20
+    )
 
 
 @pytest.fixture(scope="module")

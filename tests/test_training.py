@@ -253,7 +253,16 @@ def test_intervals_are_over_people():
 def test_moving_the_sound_of_a_trial_cuts_both_ends_and_pads_nothing():
     ramp = np.arange(100, dtype=np.float32)
     trial = EmbeddedClip(
-        Clip("x", False, "c", "i"), ramp[:, None], ramp[:, None], ramp, ramp > -1, ramp, ramp, ramp[:, None], ramp
+        Clip("x", False, "c", "i"),
+        ramp[:, None],
+        ramp[:, None],
+        ramp,
+        ramp > -1,
+        ramp < 0,
+        ramp,
+        ramp,
+        ramp[:, None],
+        ramp,
     )
     late = trial.with_sound_late_by(5)
     assert len(late.video) == len(late.audio) == 95

@@ -24,7 +24,17 @@ from model.verdict import (
     too_compressed,
     too_compressed_reasons,
 )
-from model.windows import FaceEvidence, WindowEvidence, aligned_sound, over_time, slide, speech_frames, window_starts
+from model.windows import (
+    BESIDE,
+    FaceEvidence,
+    WindowEvidence,
+    aligned_sound,
+    frozen,
+    over_time,
+    slide,
+    speech_frames,
+    window_starts,
+)
 
 RULE = VerdictRule(
     out_of_sync=Logistic((-0.5, -0.5, -1.0), 4.0),
@@ -96,6 +106,19 @@ def test_pictures_that_lag_by_a_changing_amount_as_in_recorded_calls_are_no_sign
     for late, verdict in ((lags, "real"), (5 * lags, "fake")):
         windows = slide(face(late.tolist()), 1.0, 0.2)
         assert RULE.verdict(RULE.fake_probability(windows), 4.0) == verdict
+
+
+def test_a_picture_that_freezes_shows_nothing_and_one_that_is_held_as_few_a_second_are_does():
+    held = [False] + [True, True, False] * 20 + [False] * 20 + [True] * 15 + [False] * 20
+    expected = np.zeros(len(held), bool)
+    expected[81 - BESIDE : 96 + BESIDE] = True
+    assert np.array_equal(frozen(held), expected)
+    for first in range(0, len(held), 10):
+        assert np.array_equal(frozen(held, first + 10, first), expected[first : first + 10])
+    face_now = face([0] * 50)
+    for share, note in ((0.5, None), (0.7, "mouth_still")):
+        usable = np.arange(50) % 25 >= 25 * share
+        assert {window.note for window in slide(replace(face_now, usable=usable), 1.0, 1.0)} == {note}
 
 
 def test_reasons_name_the_evidence():

@@ -19,7 +19,7 @@ from model.motion import MotionMeter
 from model.training.clips import Clip
 from model.training.prepare import PreparedClip, load_prepared
 from model.training.sounds import WORSE, Sound
-from model.windows import FaceEvidence, WindowEvidence, aligned_sound, slide, speech_frames
+from model.windows import FaceEvidence, WindowEvidence, aligned_sound, frozen, slide, speech_frames
 
 WINDOW_S, HOP_S = 1.0, 0.2
 SEGMENT = 75
@@ -35,7 +35,7 @@ class EmbeddedClip:
     """A clip as the detector knows it: embeddings (T, 256), speech probability (T,), mouth (T,).
 
     ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`. ``motion``: (T, 5), see `model.motion`.
-    ``quantizer``: (T,), see `model.crops.MouthCrop`.
+    ``held`` and ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
     clip: Clip
@@ -43,6 +43,7 @@ class EmbeddedClip:
     audio: np.ndarray
     speech: np.ndarray
     visible: np.ndarray
+    held: np.ndarray
     lip_opening: np.ndarray
     rendered: np.ndarray
     motion: np.ndarray
@@ -80,7 +81,7 @@ class EmbeddedClip:
         return mouth.with_voice(self.part(max(-frames, 0), max(-frames, 0) + length))
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
-        mouth = self.visible, self.lip_opening, self.rendered, self.motion, self.quantizer
+        mouth = self.visible, self.held, self.lip_opening, self.rendered, self.motion, self.quantizer
         return self.video, self.audio, self.speech, *mouth
 
 
@@ -100,7 +101,7 @@ def embed(detector: Detector, clip: PreparedClip) -> EmbeddedClip:
     rendering.finish()
     audio, speech = _heard(detector, clip.sound, len(clip.crops))
     return EmbeddedClip(
-        clip.clip, mouths.finish(), audio, speech, clip.visible, clip.lip_opening,
+        clip.clip, mouths.finish(), audio, speech, clip.visible, clip.held, clip.lip_opening,
         rendering.measured(wait=True), motion.measured(), clip.quantizer,
     )  # fmt: skip
 
@@ -139,7 +140,7 @@ def face_evidence(detector: Detector, clip: EmbeddedClip) -> FaceEvidence:
         0,
         0,
         similarity,
-        clip.visible & speech,
+        clip.visible & ~frozen(clip.held) & speech,
         speech,
         clip.visible,
         clip.lip_opening,
