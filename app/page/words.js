@@ -18,7 +18,8 @@ const ADVICE = {
   loose_sync: "Play the moments below at ½ speed: does the mouth open and close with each syllable, or only roughly with "
     + "the speech?",
   short_evidence: "Nothing is called fake on so little. Take a longer part in which the speaker faces the camera.",
-  wandering_offset: "Look at the sound's offset over time: in a recording it stays level. Cuts and dubbing make it jump, too.",
+  wandering_offset: "Look at the sound's offset over time: in a recording it stays level, in a recorded call "
+    + "nearly so. Cuts and dubbing make it jump, too.",
   in_sync: "Nothing stands out. If doubts remain, look at the moments below: there it was least sure.",
   single_moments: "Single moments below stand out, though they weigh too little on the whole: look at those.",
   constant_offset: "When you judge by eye, allow for the sound's offset: everything here does.",
