@@ -35,11 +35,11 @@ CROP_WIDTH = 1.25
 CHIN_TO_EYES = 0.78
 
 MAX_YAW_DEG = 45.0
-HELD_DIFFERENCE = 0.3
-"""Mean absolute difference of mouths in two pictures, in grey levels of 255, below which they are one and the same."""
-
 MIN_CROP_PX = 44.0
 """Pixels of the picture that a crop must be wide; compression makes smaller mouths look rendered."""
+
+HELD_DIFFERENCE = 0.3
+"""Mean absolute difference of a mouth in two pictures, in grey levels of 255, below which they are one and the same."""
 
 
 @dataclass(frozen=True, slots=True)

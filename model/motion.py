@@ -59,7 +59,7 @@ class MotionMeter:
         self._before: list[tuple[np.ndarray, ...]] = []
         self._measured: list[tuple[float, ...]] = []
 
-    def push(self, grey: np.ndarray, sampled: np.ndarray, pixels: np.ndarray, held: bool = False) -> None:
+    def push(self, grey: np.ndarray, sampled: np.ndarray, pixels: np.ndarray, held: bool) -> None:
         """Add the next crop: ``pixels`` (also in ``grey``), ``sampled`` and ``held`` of a `model.crops.MouthCrop`."""
         if held:
             self._measured.append(UNKNOWN)
