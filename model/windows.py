@@ -119,12 +119,9 @@ def speech_frames(probability: np.ndarray, end: int, first: int = 0) -> np.ndarr
     return binary_dilation(speech, iterations=SPEECH_MARGIN)[first - start :]
 
 
-def frozen(held: Sequence[bool] | np.ndarray, end: int | None = None, first: int = 0) -> np.ndarray:
-    """(end - first,) bool of frames ``first`` to ``end`` - 1: where a picture freezes.
-
-    ``held`` (T,): whether there is nothing new, see `model.crops.MouthCrop`.
-    """
-    end, margin = len(held) if end is None else end, FROZEN + BESIDE
+def frozen(held: Sequence[bool] | np.ndarray, end: int, first: int = 0) -> np.ndarray:
+    """(end - first,) bool: where a picture freezes, from whether each, of all, is held (`model.crops.MouthCrop`)."""
+    margin = FROZEN + BESIDE
     start = max(0, first - margin)
     long = binary_opening(np.asarray(held[start : end + margin], bool), np.ones(FROZEN))
     return binary_dilation(long, iterations=BESIDE)[first - start : end - start]

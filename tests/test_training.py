@@ -31,8 +31,7 @@ def clip(identity: str = "a", corpus: str = "made", frames: int = 90, seed: int 
     return PreparedClip(
         Clip(f"real/{corpus}/{identity}/{seed}.mp4", False, corpus, identity),
         crops, crops[..., 0], (voice * 32767).astype(np.int16), np.ones(frames, bool), np.zeros(frames, bool),
-        loud.astype(np.float32),
-        np.full(frames, 20.0, np.float32),
+        loud.astype(np.float32), np.full(frames, 20.0, np.float32),
     )  # fmt: skip
 
 
@@ -253,17 +252,9 @@ def test_intervals_are_over_people():
 def test_moving_the_sound_of_a_trial_cuts_both_ends_and_pads_nothing():
     ramp = np.arange(100, dtype=np.float32)
     trial = EmbeddedClip(
-        Clip("x", False, "c", "i"),
-        ramp[:, None],
-        ramp[:, None],
+        Clip("x", False, "c", "i"), ramp[:, None], ramp[:, None], ramp, ramp > -1, ramp < 0, ramp, ramp, ramp[:, None],
         ramp,
-        ramp > -1,
-        ramp < 0,
-        ramp,
-        ramp,
-        ramp[:, None],
-        ramp,
-    )
+    )  # fmt: skip
     late = trial.with_sound_late_by(5)
     assert len(late.video) == len(late.audio) == 95
     assert (late.video[:, 0] - late.audio[:, 0] == 5).all()

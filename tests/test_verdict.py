@@ -112,7 +112,7 @@ def test_a_picture_that_freezes_shows_nothing_and_one_that_is_held_as_few_a_seco
     held = [False] + [True, True, False] * 20 + [False] * 20 + [True] * 15 + [False] * 20
     expected = np.zeros(len(held), bool)
     expected[81 - BESIDE : 96 + BESIDE] = True
-    assert np.array_equal(frozen(held), expected)
+    assert np.array_equal(frozen(held, len(held)), expected)
     for first in range(0, len(held), 10):
         assert np.array_equal(frozen(held, first + 10, first), expected[first : first + 10])
     face_now = face([0] * 50)

@@ -140,7 +140,7 @@ def face_evidence(detector: Detector, clip: EmbeddedClip) -> FaceEvidence:
         0,
         0,
         similarity,
-        clip.visible & ~frozen(clip.held) & speech,
+        clip.visible & ~frozen(clip.held, frames) & speech,
         speech,
         clip.visible,
         clip.lip_opening,
