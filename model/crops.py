@@ -202,7 +202,7 @@ def sample_mouth(rgb: np.ndarray, geometry: np.ndarray) -> np.ndarray:
 
 def _cut(rgb: np.ndarray, geometry: np.ndarray, interpolation: int) -> np.ndarray:
     return cv2.warpAffine(
-        rgb, _to_frame(geometry), (CROP_SIZE, CROP_SIZE), flags=interpolation | cv2.WARP_INVERSE_MAP,
+        rgb, mouth_to_frame(geometry), (CROP_SIZE, CROP_SIZE), flags=interpolation | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
 
@@ -212,8 +212,8 @@ def as_grey(crops: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(crops.reshape(-1, *crops.shape[-2:]), cv2.COLOR_RGB2GRAY).reshape(crops.shape[:-1])
 
 
-def _to_frame(geometry: np.ndarray) -> np.ndarray:
-    """(2, 3): from pixels of the crop to pixels of the frame."""
+def mouth_to_frame(geometry: np.ndarray) -> np.ndarray:
+    """(2, 3): from pixels of the crop to pixels of the frame; ``geometry`` as from `mouth_geometry`."""
     right = CROP_WIDTH * geometry[2:] / CROP_SIZE
     down = np.array([-right[1], right[0]])
     origin = geometry[:2] - (right + down) * (CROP_SIZE - 1) / 2

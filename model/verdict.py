@@ -1,27 +1,30 @@
 """Window evidence in; probabilities and a verdict out, by a rule of a few fitted numbers.
 
-Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unusual they would be of real video: of
-each fact only what is more suspicious than its mean over real video counts, in standard deviations, for that a mouth
-is well in sync does not excuse that it looks rendered. Look and smooth motion are of the same pixels, and compression
-makes both more unusual, so the root of the sum of their squares is how unusual the pixels are. Mouth and voice are
-evidence of their own, and so is how much more the colours of the lips change than those above them, for compression
-changes both alike: how unusual they are adds to it. No generator has a say in that, so none is needed to know an
-unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a
-fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of
-real and fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`). Where
-compression or a filter took away what tells filmed from rendered by looks and by how smooth colours are, only voice,
-motion in grey and restless colours are asked, with odds of their own. Two thresholds make the verdict; between them it
-is inconclusive.
+Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unusual they would be of real video: of each
+fact only what is more suspicious than its mean over real video counts, in standard deviations, for that a mouth is well
+in sync does not excuse that it looks rendered. Look and smooth motion are of the same pixels, and compression makes
+both more unusual, so the root of the sum of their squares is how unusual the pixels are. Mouth and voice are evidence
+of their own, and so is how much more the colours of the lips change than those above them, for compression changes both
+alike: how unusual they are adds to it. No generator has a say in that, so none is needed to know an unseen one.
+Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a fake throughout,
+and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of real and fake. Two
+seconds are held against the rest of their own video, too: camera, light and person are the same there, so that a mouth
+which looks more rendered for a while is told better than one among strangers; that makes a video suspicious, but gets
+nobody called fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`).
+Where compression or a filter took away what tells filmed from rendered by looks and by how smooth colours are, only
+voice, motion in grey and restless colours are asked, with odds of their own. Two thresholds make the verdict; between
+them it is inconclusive.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from model.detector import MAX_OFFSET
 from model.media import GRID_FPS
@@ -72,6 +75,9 @@ real video than a network knows, so that none of that alone gets a video called 
 """
 
 MOST_OF_PIXELS = float(MOST_UNUSUAL[CONTENT].max())
+
+MOST_CHANGED = 4.0
+"""Times what is usual that a change of looks within a video counts at most: who walks up to a camera changes, too."""
 
 STRETCH_S = 2.0
 """A part of a video that is fake for this long is looked for."""
@@ -144,11 +150,12 @@ class VerdictRule:
 
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
     mouth being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
-    facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``fine`` and
-    ``coarse``: probabilities from all facts, and from those that coarse video tells; ``tail``: by how much more unusual
-    the worst 2 s of real video are when it is e times as long. ``sharpness``: what the mean similarity by offset is
-    multiplied by to make a softmax of it an honest probability of the offset. ``real_below``, ``fake_above``:
-    thresholds of the fake probability.
+    facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``change``: by
+    how much looks of 2 s differ from those of the rest of a real video, root mean square; ``changed``: log-odds of a
+    fake in part from how many times that they do. ``fine`` and ``coarse``: probabilities from all facts, and from those
+    that coarse video tells; ``tail``: by how much more unusual the worst 2 s of real video are when it is e times as
+    long. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an honest
+    probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
     """
 
     out_of_sync: Logistic
@@ -156,6 +163,8 @@ class VerdictRule:
     of_real: tuple[float, ...]
     spread: tuple[float, ...]
     flutter: tuple[float, ...]
+    change: float
+    changed: Logistic
     fine: Odds
     coarse: Odds
     tail: float
@@ -178,7 +187,13 @@ class VerdictRule:
     def log_odds(self, windows: Sequence[WindowEvidence]) -> float:
         """Log-odds of the same."""
         fine = not is_coarse(windows)
-        return self.odds(fine).log_odds(self.video_facts(windows, fine))
+        log_odds = self.odds(fine).log_odds(self.video_facts(windows, fine))
+        return max(log_odds, self.changed_log_odds(windows)) if fine else log_odds
+
+    def changed_log_odds(self, windows: Sequence[WindowEvidence]) -> float:
+        """Log-odds of a fake in part, by how much more rendered 2 s look than the rest of their face."""
+        most = max((change.logit for change in look_changes(windows)), default=0.0)
+        return self.changed.log_odds(np.clip([most / self.change], 0.0, MOST_CHANGED)) - MARGIN
 
     def window_probability(self, window: WindowEvidence) -> float:
         """Probability that one window alone is of a lip-sync fake."""
@@ -256,9 +271,11 @@ class VerdictRule:
 
 
 EVEN = Odds(Logistic((0,), 0), Logistic((0,), 0), Logistic((0,), 0))
+NEVER = Logistic((0,), -9)
 UNFITTED = VerdictRule(
     out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 5, 0), of_real=(0,) * 8, spread=(1,) * 8,
-    flutter=(0,) * 8, fine=EVEN, coarse=EVEN, tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
+    flutter=(0,) * 8, change=1.0, changed=NEVER, fine=EVEN, coarse=EVEN, tail=0.0, sharpness=1.0, real_below=0.5,
+    fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
 
@@ -281,6 +298,8 @@ def parse_rule(content: bytes) -> VerdictRule:
         of_real=tuple(facts["of_real"]),
         spread=tuple(facts["spread"]),
         flutter=tuple(facts["flutter"]),
+        change=facts["change"],
+        changed=logistic(facts["changed"]),
         tail=facts["tail"],
         sharpness=facts["sharpness"],
         real_below=facts["real_below"],
@@ -349,6 +368,45 @@ def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
     return [(first, int(ends[first])) for first in np.flatnonzero(whole & dense).tolist()]
 
 
+@dataclass(frozen=True, slots=True)
+class LookChange:
+    """A stretch of 2 s of one face, frames ``start`` to ``end`` - 1.
+
+    ``logit``: by how much more rendered it looks than the rest of the face's windows with evidence.
+    """
+
+    start: int
+    end: int
+    logit: float
+
+
+def look_changes(windows: Sequence[WindowEvidence]) -> list[LookChange]:
+    """Those of every face's `stretches` beside which there are as many seconds of evidence, or more."""
+    faces: dict[int, list[WindowEvidence]] = defaultdict(list)
+    for window in sorted(windows, key=lambda window: window.start):
+        faces[window.track_id].append(window)
+    return [change for of_one in faces.values() for change in _look_changes_of(of_one)]
+
+
+def _look_changes_of(ordered: Sequence[WindowEvidence]) -> list[LookChange]:
+    starts, ends = (np.array([getattr(window, edge) for window in ordered]) for edge in ("start", "end"))
+    total = np.cumsum([0.0, *(window.rendered for window in ordered)])
+    usable = np.zeros(ends[-1], bool)
+    for window in ordered:
+        usable[window.start : window.end] |= window.usable
+    seen = np.cumsum([0, *usable])
+    found = []
+    for first, last in stretches(ordered):
+        start, end = int(starts[first]), int(ends[last - 1])
+        before, after = int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(starts, end))
+        others = before + len(ordered) - after
+        elsewhere_s = (seen[-1] - seen[end] + seen[start]) / GRID_FPS
+        if others and elsewhere_s >= STRETCH_S:
+            inside = (total[last] - total[first]) / (last - first)
+            found.append(LookChange(start, end, float(inside - (total[before] + total[-1] - total[after]) / others)))
+    return found
+
+
 def spans_text(windows: Sequence[WindowEvidence]) -> str:
     """When, in words: "from 1.2 to 3.4 s and from 5.0 to 6.0 s"; overlapping windows are joined."""
     spans: list[list[int]] = []
@@ -408,11 +466,12 @@ def _coarseness(windows: Sequence[WindowEvidence], limit: str = "") -> str:
 
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
-    worst = _worst_stretch(rule, windows)
-    by = rule.suspicion(worst, not is_coarse(windows))
-    enough = min(NOTABLE, max(by))
+    worst, fine = _worst_stretch(rule, windows), not is_coarse(windows)
+    by = rule.suspicion(worst, fine)
+    changed = fine and rule.changed_log_odds(windows) >= logit(rule.real_below)
+    enough = NOTABLE if changed else min(NOTABLE, max(by))
     when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)
-    found = []
+    found = [_changed_look(windows)] if changed else []
     if by.look >= enough > 0:
         found.append(Reason("rendered_face", f"The mouth looks rendered rather than filmed, {when}."))
     if by.motion >= enough > 0:
@@ -426,6 +485,15 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
             found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
         found.append(_poor_sync(rule, worst, when))
     return found
+
+
+def _changed_look(windows: Sequence[WindowEvidence]) -> Reason:
+    most = max(look_changes(windows), key=lambda change: change.logit)
+    when = f"From {most.start / GRID_FPS:.1f} to {most.end / GRID_FPS:.1f} s"
+    detail = (
+        f"{when} the mouth looks more rendered than in the rest of the video; a face that comes nearer, or another "
+    )
+    return Reason("changed_look", detail + "light, can do that, too, so that it makes nothing a fake by itself.")
 
 
 def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) -> Reason:

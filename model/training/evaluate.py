@@ -1,8 +1,8 @@
 """Measure both detectors and the verdict on people never trained on, and write it down.
 
 Run: ``python -m model.training.evaluate --data DIR``. Prints the figures, writes them with their plots to ``--out``,
-and puts them into the model card. What `model.training.robustness` and `model.training.limits` left in ``--out`` is
-put in as well.
+and puts them into the model card. What `model.training.in_part`, `model.training.robustness` and
+`model.training.limits` left in ``--out`` is put in as well.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from model.detector import LipSyncDetector
 from model.engine import WEIGHTS, Detector, load_detector
 from model.media import MediaFile
 from model.seed_detector import SeedLipSyncDetector
-from model.training import limits, robustness, sync_figures, verdict_figures
+from model.training import in_part, limits, robustness, sync_figures, verdict_figures
 from model.training.clips import NEVER_TRAIN, STUDIO, TRAIN_ONLY, Clip, Split, list_clips, split_clips
 from model.training.plots import plot_offsets, plot_reliability, plot_roc, plot_scores
 from model.training.prepare import load_prepared, prepare
@@ -110,7 +110,7 @@ def service_figures(report: Report, material: Material, trials: Sequence[OffsetT
     verdict_figures.generated(report, material.left_out, seen, real[WILD], material.test)
     for place in (WILD, GRID):
         verdict_figures.tampered(report, place, served, material.real_in(place))
-    verdict_figures.partly_fake(report, served, material.real, material.unseen_generated())
+    verdict_figures.cut_in(report, served, material.real, material.unseen_generated())
 
 
 def anchors(detector: Detector, clips: Iterable[Clip], cache: Path) -> dict[str, list[EmbeddedClip]]:
@@ -169,7 +169,7 @@ def evaluate(data: Path, cache: Path, out: Path, weights: Path) -> Report:
     judged = [one.clip for each in material.left_out for one in (*each.answers, *each.real)]
     verdict_figures.matched_by_size(report, material.left_out, heights_px(data, dict.fromkeys(judged)))
     probes(report, data, split)
-    for measured_before in (out / robustness.RESULT, out / limits.RESULT):
+    for measured_before in (out / in_part.RESULT, out / robustness.RESULT, out / limits.RESULT):
         if measured_before.exists():
             report.merge(load_report(measured_before))
     return report

@@ -3,11 +3,12 @@
 Real: clips of the validation identities. Fake: generated clips, none of which any detector was trained on; the real
 mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
 generated clips count as they are and as uploading leaves them (`model.training.uploads`), also where that is coded too
-coarsely for looks: to a network of looks, people whom it lacks are more unusual than the validation people on whom
-it was chosen, and what compression adds to the spread of the latter makes up for some of that. Whether windows agree
-on the offset counts as it is in worse sound, too (`AGREES`). Within each kind every identity weighs the same
+coarsely for looks: to a network of looks, people whom it lacks are more unusual than the validation people on whom it
+was chosen, and what compression adds to the spread of the latter makes up for some of that. Whether windows agree on
+the offset counts as it is in worse sound, too (`AGREES`). How much looks change within a video is learnt from the same
+people with 2 s of their mouth painted anew (`model.training.in_part`). Within each kind every identity weighs the same
 (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators one that was fitted
-without it. Run: ``python -m model.training.fit_verdict --data DIR``.
+without it. Run: ``python -m model.training.fit_verdict --data DIR --generator FILE``.
 """
 
 import argparse
@@ -19,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import t
 
 from model.detector import MAX_OFFSET
 from model.engine import WEIGHTS, Detector, load_detector, rule_name
 from model.training.clips import FAMILIES, family_of, list_clips, split_clips
+from model.training.in_part import GENERATED, load_in_part, prepare_in_part
 from model.training.prepare import prepare
 from model.training.trials import (
     SEGMENT,
@@ -41,7 +43,9 @@ from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
     CONTENT,
     LOOK,
+    MARGIN,
     MIN_ACCUSATION_S,
+    MOST_CHANGED,
     MOST_OF_PIXELS,
     SUSPICIOUS,
     SYNC,
@@ -53,6 +57,7 @@ from model.verdict import (
     enough_evidence,
     evidence_s,
     is_coarse,
+    look_changes,
     save_rule,
     too_smooth,
 )  # fmt: skip
@@ -125,8 +130,13 @@ def fit(
     generated: Sequence[EmbeddedClip],
     uploads: Sequence[EmbeddedClip] = (),
     heard_worse: Sequence[EmbeddedClip] = (),
+    in_part: Sequence[EmbeddedClip] = (),
 ) -> VerdictRule:
-    """Fit all numbers of the rule. ``uploads``: of both, written anew; ``heard_worse``: ``real``, in worse sound."""
+    """Fit all numbers of the rule.
+
+    ``uploads``: of both, written anew; ``heard_worse``: ``real``, in worse sound; ``in_part``: real clips, 2 s of whose
+    mouths are painted anew (`model.training.in_part`).
+    """
     voices = [*swaps(real, same_identity=True), *swaps(real, same_identity=False)]
     real_uploads, generated_uploads = ([c for c in uploads if c.clip.fake == fake] for fake in (False, True))
     kinds = {
@@ -155,7 +165,8 @@ def fit(
     )
     measuring = replace(start, tail=_tail(start, fine["real"]))
     complete = replace(measuring, fine=_odds(measuring, fine, True), coarse=_odds(measuring, coarse, False))
-    return _with_threshold(complete, kinds["real"])
+    with_threshold = _with_threshold(complete, kinds["real"])
+    return _with_changes(with_threshold, fine["real"], judged(detector, in_part, whole=True))
 
 
 def _coarse(parts: Iterable[Judged]) -> list[Judged]:
@@ -196,6 +207,25 @@ def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
     unusual = np.array([one for part in true for one in rule.unusual_stretches(part.windows, fine=True)])
     above = unusual - np.percentile(unusual, 75)
     return round(float(above[above > 0].mean()), 3)
+
+
+def _with_changes(rule: VerdictRule, real: Iterable[Judged], in_part: Iterable[Judged]) -> VerdictRule:
+    """The rule with what a change of looks within a video says: at most so much that it gets none called fake."""
+    by_kind = [[(one.identity, changes) for one in some if (changes := _changes(one))] for some in (real, in_part)]
+    if not all(by_kind):
+        return rule
+    squares: dict[str, list[float]] = defaultdict(list)
+    for identity, changes in by_kind[0]:
+        squares[identity].append(float(np.mean(np.square(changes))))
+    usual = round(float(np.sqrt(np.mean([np.mean(of_one) for of_one in squares.values()]))), 3)
+    facts = [[(identity, np.clip([max(some) / usual], 0.0, MOST_CHANGED)) for identity, some in one] for one in by_kind]
+    changed = _logistic([(label, 0.5, of_kind) for label, of_kind in enumerate(facts)], (1,))
+    share = (logit(rule.fake_above) + MARGIN - 0.01) / changed.log_odds(np.array([MOST_CHANGED]))
+    return replace(rule, change=usual, changed=changed.times(min(1.0, share)) if share > 0 else changed)
+
+
+def _changes(part: Judged) -> list[float]:
+    return [change.logit for change in look_changes(part.windows)]
 
 
 def _highest(odds: Odds, real: Sequence[tuple[str, float]]) -> float:
@@ -309,6 +339,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Fit the verdict rule.")
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
+    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the autoencoders are kept")
+    parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
     sides = split_clips(list_clips(arguments.data))
@@ -319,9 +351,13 @@ if __name__ == "__main__":
     prepare_uploads(arguments.data, arguments.cache, clips, workers=2)
     uploads = load_embedded(known, [upload for clip in clips for upload, _ in uploads_of(clip)], arguments.cache)
     heard_worse = load_heard_worse(known, real, arguments.cache)
+    usable = prepare_in_part(
+        arguments.data, arguments.cache, [one.clip for one in real], arguments.generator, arguments.run, workers=2
+    )
+    in_part = load_in_part(known, usable, arguments.cache, GENERATED)
     for left_out in (None, *FAMILIES):
         kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
-        rule = fit(known, real, kept, anew, heard_worse)
+        rule = fit(known, real, kept, anew, heard_worse, in_part)
         save_rule(rule, WEIGHTS / rule_name(left_out))
         print(json.dumps({"left out": left_out} | asdict(rule)))
     seal(WEIGHTS)

@@ -66,13 +66,17 @@ def _load(clip: Clip, cache: Path) -> PreparedClip:
 def prepare_clip(source: Path) -> dict[str, np.ndarray]:
     """Arrays of `PreparedClip` for one file; empty ones when no face is found."""
     media = MediaFile(source)
+    return _on_one_grid(most_visible_mouth(media), load_audio(media))
+
+
+def most_visible_mouth(media: MediaFile) -> list[MouthCrop]:
+    """Crops of the face that is in view most often; none when there is no face."""
     tracks: dict[int, list[MouthCrop]] = defaultdict(list)
     with FaceFinder() as finder:
         for now in follow_mouths(media.frames(), finder):
             for track_id, crops in now.ready.items():
                 tracks[track_id] += crops
-    crops = max(tracks.values(), key=lambda crops: sum(c.visible for c in crops), default=[])
-    return _on_one_grid(crops, load_audio(media))
+    return max(tracks.values(), key=lambda crops: sum(c.visible for c in crops), default=[])
 
 
 def _on_one_grid(crops: list[MouthCrop], sound: np.ndarray) -> dict[str, np.ndarray]:

@@ -24,9 +24,11 @@ def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
     _step("train", *kept, "--detector", "seed", "--minutes", 45)
     _step("generator", *kept, "--minutes", 12)
     _step("autoencoder", *kept)
-    _step("train_temporal", *kept, "--generator", run / "generator.safetensors")
-    _step("fit_verdict", *common)
-    _step("limits", *kept, "--generator", run / "generator.safetensors")
+    painted = *kept, "--generator", run / "generator.safetensors"
+    _step("train_temporal", *painted)
+    _step("fit_verdict", *painted)
+    _step("limits", *painted)
+    _step("in_part", *painted)
     _step("reference", "--data", data)
 
 

@@ -1,7 +1,7 @@
 """Video file in; the same video as uploading, shrinking or converting it would leave it, out."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -65,6 +65,11 @@ def reencode(source: Path, target: Path, encoding: Encoding, seconds: float) -> 
     sound = load_audio(MediaFile(source))[: round(seconds * SAMPLE_RATE)]
     if encoding.sound:
         sound = encoding.sound(sound)
+    write(target, pictures, sound, encoding)
+
+
+def write(target: Path, pictures: Iterable[tuple[float, np.ndarray]], sound: Sound, encoding: Encoding) -> None:
+    """Write pictures, with their times, and a sound, which may be empty, as ``encoding`` says."""
     with same_scheduling(), av.open(str(target), "w") as out:
         if len(sound):
             audio = out.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=1000 * encoding.audio_kbps)

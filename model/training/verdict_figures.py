@@ -141,25 +141,36 @@ def ablation(report: Report, detector: Detector, clips: Sequence[EmbeddedClip], 
         report.add(section, row, "other speech of the same person", _auc(swapped, real, value))
 
 
-def partly_fake(report: Report, detector: Detector, real: Sequence[EmbeddedClip], made: Sequence[EmbeddedClip]) -> None:
-    """Real clips of 5 s or more with 2 s of a generated one in the middle, and whether windows point at them."""
-    section = "Partial fakes: 2 s of a generated clip in the middle of a real one"
-    fakes, point, by_chance = [], [], []
-    for clip in partial_fakes(real, _interleaved(made)):
+def cut_in(report: Report, detector: Detector, real: Sequence[EmbeddedClip], made: Sequence[EmbeddedClip]) -> None:
+    """Real clips of 5 s or more with 2 s of a generated one in the middle, and with 2 s of another real one."""
+    others = [*real[len(real) // 2 :], *real[: len(real) // 2]]
+    for row, inserted in (("2 s of a generated clip cut in", _interleaved(made)), ("2 s of another real one", others)):
+        fakes = list(partial_fakes(real, inserted))
+        paths = {fake.clip.path for fake in fakes}
+        partly_fake(report, detector, row, fakes, [clip for clip in real if clip.clip.path in paths])
+
+
+def partly_fake(
+    report: Report, detector: Detector, row: str, fakes: Sequence[EmbeddedClip], untouched: Sequence[EmbeddedClip]
+) -> None:
+    """Clips whose middle 2 s are not theirs, the same as they were, and whether windows point at what was changed."""
+    section = "Video that is fake for 2 s in the middle"
+    found, point, by_chance = [], [], []
+    for clip in fakes:
         windows = windows_with_evidence(detector, clip)
-        fakes.append(answer(detector.rule, clip.clip, windows))
+        found.append(answer(detector.rule, clip.clip, windows))
         if windows:
             start = (len(clip.video) - PARTIAL) // 2
             inside = [w.start < start + PARTIAL and w.end > start for w in windows]
             worst = int(np.argmax([detector.rule.window_probability(w) for w in windows]))
             point.append((clip.clip.identity, inside[worst]))
             by_chance.append((clip.clip.identity, float(np.mean(inside))))
-    whole = [one for one in answers(detector, real) if one.clip.path in {fake.clip.path for fake in fakes}]
-    for row, found in (("partial fake", fakes), ("the same clips, untouched", whole)):
-        add_verdicts(report, section, row, found)
-    report.add(section, "partial fake", "AUC against real", _auc(fakes, whole, fake_probability))
-    report.add(section, "partial fake", "most suspicious window overlaps it", _mean(point))
-    report.add(section, "partial fake", "any window overlaps it", _mean(by_chance))
+    whole = answers(detector, untouched)
+    add_verdicts(report, section, row, found)
+    add_verdicts(report, section, f"{row}: the same clips, untouched", whole)
+    report.add(section, row, "AUC against real", _auc(found, whole, fake_probability))
+    report.add(section, row, "most suspicious window overlaps it", _mean(point))
+    report.add(section, row, "any window overlaps it", _mean(by_chance))
 
 
 def matched_by_size(report: Report, left_out: Sequence[LeftOut], height_px: Mapping[str, int]) -> None:
