@@ -1,8 +1,10 @@
 """The rule that is fitted: what is usual is learnt from people, and from nothing that is generated."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from model.engine import Detector
 from model.results import DetectorInfo
@@ -98,6 +100,22 @@ def test_no_generator_has_a_say_in_how_unusual_a_video_is(detector, rule, people
     others = [talking(f"g{k}", 4.0, fake=True, likeness=0.2) for k in range(8)]
     fitted = fit(detector, people, others)
     assert (fitted.of_real, fitted.spread, fitted.flutter) == (rule.of_real, rule.spread, rule.flutter)
+
+
+def rendered_for_a_while(clip: EmbeddedClip, by: float) -> EmbeddedClip:
+    """The same clip, but for 2 s its mouth looks so much more rendered."""
+    return replace(clip, rendered=clip.rendered + by * (np.abs(np.arange(FRAMES) - FRAMES / 2) < 25))
+
+
+def test_looks_that_change_make_a_video_suspicious_and_get_nothing_called_fake(detector, rule, people, generated):
+    wiser = fit(detector, people, generated, in_part=[rendered_for_a_while(one, 2.0) for one in people])
+    assert wiser.change > 0 and wiser.changed.weights[0] > 0
+    assert replace(wiser, change=rule.change, changed=rule.changed) == rule, "nothing else is learnt from them"
+    someone = talking("x", -2)
+    changed = [probability(detector, wiser, rendered_for_a_while(someone, by)) for by in (0.0, 1.0, 3.0, 100.0)]
+    assert changed[0] == probability(detector, rule, someone) < 0.4 < changed[1] < changed[2]
+    windows = windows_with_evidence(detector, rendered_for_a_while(someone, 100.0))
+    assert wiser.changed_log_odds(windows) < logit(wiser.fake_above)
 
 
 def test_the_threshold_is_set_by_people_however_many_parts_they_have(rule):

@@ -9,6 +9,8 @@ from scipy.ndimage import uniform_filter1d
 
 from model.detector import EMBEDDING, MAX_OFFSET
 from model.verdict import (
+    MARGIN,
+    MOST_CHANGED,
     UNFITTED,
     Logistic,
     Odds,
@@ -16,6 +18,7 @@ from model.verdict import (
     can_be_judged,
     evidence_s,
     is_coarse,
+    look_changes,
     parse_rule,
     reasons_for,
     save_rule,
@@ -42,6 +45,8 @@ RULE = VerdictRule(
     of_real=(6.0, 6.0, 1.0, -3.0, -0.5, -0.5, -0.5, 0.2),
     spread=(0.5, 1.0, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3),
     flutter=(0.0,) * 8,
+    change=1.0,
+    changed=Logistic((2.0,), -6.0),
     fine=Odds(window=Logistic((2.0,), -4.0), whole=Logistic((2.0,), -4.0), worst=Logistic((2.0,), -5.0)),
     coarse=Odds(window=Logistic((1.0,), -2.0), whole=Logistic((1.0,), -2.0), worst=Logistic((1.0,), -3.0)),
     tail=0.5,
@@ -161,10 +166,45 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     mean, worst = RULE.video_facts(windows, fine=True)
     assert mean < 1 and worst > 1.5
     assert RULE.fake_probability(windows) > RULE.fake_probability(slide(face([0] * 500), 1.0, 0.2))
-    reason = reasons_for(RULE, 0.9, windows)[0]
-    assert reason.code == "rendered_face" and "from 7.4 to 10.6 s" in reason.detail
+    changed, rendered, *_ = reasons_for(RULE, 0.9, windows)
+    assert rendered.code == "rendered_face" and "from 7.4 to 10.6 s" in rendered.detail
+    assert changed.code == "changed_look" and "From 8.0 to 10.0 s" in changed.detail
     suspicious = [w for w in windows if RULE.window_probability(w) > 0.5]
     assert suspicious and all(w.start >= 175 and w.end <= 275 for w in suspicious)
+
+
+def test_a_mouth_that_looks_rendered_for_a_while_is_held_against_the_rest_of_it():
+    look = np.full(250, -3.0)
+    look[100:150] = -1.0
+    windows = slide(face([0] * 250, rendered=look), 1.0, 0.2)
+    assert reasons_for(RULE, 0.1, windows)[0].code != "changed_look"
+    most = max(look_changes(windows), key=lambda change: change.logit)
+    assert (most.start, most.end) == (100, 150) and most.logit == pytest.approx(2.0, abs=0.1)
+    assert RULE.changed_log_odds(windows) == pytest.approx(2 * most.logit - 6 - MARGIN)
+    much = slide(face([0] * 250, rendered=20 * look), 1.0, 0.2)
+    assert RULE.changed_log_odds(much) == 2 * MOST_CHANGED - 6 - MARGIN, "it counts only so much"
+    softer = slide(face([0] * 250, rendered=-look), 1.0, 0.2)
+    assert RULE.changed_log_odds(softer) < RULE.changed_log_odds(windows), (
+        "looking more filmed is no change that counts"
+    )
+
+
+def test_a_change_of_looks_counts_within_one_face_and_beside_enough_of_it_alone():
+    assert look_changes(slide(face([0] * 98), 1.0, 0.2)) == []
+    assert look_changes(slide(face([0] * 105), 1.0, 0.2))
+    filmed, other = (slide(face([0] * 95, rendered=look), 1.0, 0.2) for look in (-3.0, 4.0))
+    elsewhere = [replace(window, track_id=1, start=window.start + 95, end=window.end + 95) for window in other]
+    assert look_changes([*filmed, *elsewhere]) == []
+    assert RULE.changed_log_odds([*filmed, *elsewhere]) == RULE.changed_log_odds(filmed)
+
+
+def test_coarse_video_is_not_asked_whether_looks_change():
+    look = np.full(250, -3.0)
+    look[100:150] = 2.0
+    fine, coarse = (slide(face([0] * 250, rendered=look, quantizer=qp), 1.0, 0.2) for qp in (20.0, 30.0))
+    assert RULE.changed_log_odds(fine) == RULE.changed_log_odds(coarse) > RULE.log_odds(coarse)
+    assert RULE.log_odds(fine) >= RULE.changed_log_odds(fine)
+    assert "changed_look" not in [reason.code for reason in reasons_for(RULE, 0.9, coarse)]
 
 
 def test_the_likelier_of_a_fake_throughout_and_in_part_counts():

@@ -10,6 +10,8 @@
 const ADVICE = {
   rendered_face: "At the moments below, look at the teeth, the edge of the lips and the skin around the mouth: do they "
     + "blur, shimmer or change from picture to picture, while the rest of the face does not?",
+  changed_look: "Play the seconds named above, and those before and after them: does the mouth turn softer, or another mouth, "
+    + "while the rest of the picture stays as it is?",
   smooth_motion: "Play the moments below at ¼ speed: does the mouth glide more evenly, or look softer, than eyes and cheeks?",
   restless_colours: "Look at the colours of lips and chin at the moments below, picture by picture: do they shimmer, while "
     + "nose and cheeks keep theirs?",

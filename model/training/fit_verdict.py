@@ -8,7 +8,7 @@ was chosen, and what compression adds to the spread of the latter makes up for s
 the offset counts as it is in worse sound, too (`AGREES`). How much looks change within a video is learnt from the same
 people with 2 s of their mouth painted anew (`model.training.in_part`). Within each kind every identity weighs the same
 (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators one that was fitted
-without it. Run: ``python -m model.training.fit_verdict --data DIR --generator FILE``.
+without it. Run: ``python -m model.training.fit_verdict --data DIR [--generator FILE]``.
 """
 
 import argparse
@@ -210,7 +210,7 @@ def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
 
 
 def _with_changes(rule: VerdictRule, real: Iterable[Judged], in_part: Iterable[Judged]) -> VerdictRule:
-    """The rule with what a change of looks within a video says: at most so much that it gets none called fake."""
+    """The rule with what a change of looks within a video says; as it was where there is nothing to learn that from."""
     by_kind = [[(one.identity, changes) for one in some if (changes := _changes(one))] for some in (real, in_part)]
     if not all(by_kind):
         return rule
@@ -220,8 +220,14 @@ def _with_changes(rule: VerdictRule, real: Iterable[Judged], in_part: Iterable[J
     usual = round(float(np.sqrt(np.mean([np.mean(of_one) for of_one in squares.values()]))), 3)
     facts = [[(identity, np.clip([max(some) / usual], 0.0, MOST_CHANGED)) for identity, some in one] for one in by_kind]
     changed = _logistic([(label, 0.5, of_kind) for label, of_kind in enumerate(facts)], (1,))
-    share = (logit(rule.fake_above) + MARGIN - 0.01) / changed.log_odds(np.array([MOST_CHANGED]))
-    return replace(rule, change=usual, changed=changed.times(min(1.0, share)) if share > 0 else changed)
+    return accusing_nobody(replace(rule, change=usual, changed=changed))
+
+
+def accusing_nobody(rule: VerdictRule) -> VerdictRule:
+    """The rule, a change of looks brought so near to even that it gets no video called fake by itself."""
+    highest = rule.changed.log_odds(np.array([MOST_CHANGED]))
+    share = (logit(rule.fake_above) + MARGIN - 0.01) / highest if highest > 0 else 1.0
+    return replace(rule, changed=rule.changed.times(min(1.0, share)))
 
 
 def _changes(part: Judged) -> list[float]:
@@ -340,7 +346,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the autoencoders are kept")
-    parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
+    parser.add_argument("--generator", type=Path, help="of mouths; else what changes of looks say stays as it is")
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
     sides = split_clips(list_clips(arguments.data))
@@ -351,13 +357,18 @@ if __name__ == "__main__":
     prepare_uploads(arguments.data, arguments.cache, clips, workers=2)
     uploads = load_embedded(known, [upload for clip in clips for upload, _ in uploads_of(clip)], arguments.cache)
     heard_worse = load_heard_worse(known, real, arguments.cache)
-    usable = prepare_in_part(
-        arguments.data, arguments.cache, [one.clip for one in real], arguments.generator, arguments.run, workers=2
-    )
-    in_part = load_in_part(known, usable, arguments.cache, GENERATED)
+    in_part: list[EmbeddedClip] = []
+    if arguments.generator:
+        usable = prepare_in_part(
+            arguments.data, arguments.cache, [one.clip for one in real], arguments.generator, arguments.run, workers=2
+        )
+        in_part = load_in_part(known, usable, arguments.cache, GENERATED)
+    stored = None if in_part else load_detector().rule
     for left_out in (None, *FAMILIES):
         kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
         rule = fit(known, real, kept, anew, heard_worse, in_part)
+        if stored:
+            rule = accusing_nobody(replace(rule, change=stored.change, changed=stored.changed))
         save_rule(rule, WEIGHTS / rule_name(left_out))
         print(json.dumps({"left out": left_out} | asdict(rule)))
     seal(WEIGHTS)
