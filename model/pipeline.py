@@ -69,7 +69,7 @@ def analyze(
         judgement = _judge(list(speaking.values()), detector.rule)
     else:
         judgement = _no_judgement(media.info, heard, faces, every_window)
-    scored = tuple(_window(window, detector) for window in every_window)
+    scored = tuple(window for of_track in windows.values() for window in _scored(of_track, detector))
     return Analysis(
         verdict=judgement.verdict,
         fake_probability=judgement.fake_probability,
@@ -192,7 +192,15 @@ def _no_judgement(
     return _Judgement("inconclusive", None, tuple(reasons), Sync(None, None))
 
 
-def _window(window: WindowEvidence, detector: Detector) -> Window:
+def _scored(windows: Sequence[WindowEvidence], detector: Detector) -> list[Window]:
+    """All windows of one face, also next to each other."""
+    known = [window for window in windows if window.note is None]
+    probability = {one.start: chance for one, chance in zip(known, detector.rule.window_probabilities(known))}
+    return [_window(window, detector, probability.get(window.start)) for window in windows]
+
+
+def _window(window: WindowEvidence, detector: Detector, probability: float | None = None) -> Window:
+    """``probability``: of a fake; by the window alone if none is given."""
     known = window.note is None
     return Window(
         track_id=window.track_id,
@@ -201,14 +209,16 @@ def _window(window: WindowEvidence, detector: Detector) -> Window:
         sync_score=round(_score(window, detector), 4) if known else None,
         content_score=round(detector.rule.content_score(window), 4) if known else None,
         offset_ms=frames_to_ms(window.offset) if known else None,
-        fake_probability=_window_probability(window, detector.rule) if known else None,
+        fake_probability=_window_probability(window, detector.rule, probability) if known else None,
         speech=window.speech,
         note=window.note,
     )
 
 
-def _window_probability(window: WindowEvidence, rule: VerdictRule) -> float | None:
-    return None if too_compressed([window]) else round(rule.window_probability(window), 4)
+def _window_probability(window: WindowEvidence, rule: VerdictRule, probability: float | None) -> float | None:
+    if too_compressed([window]):
+        return None
+    return round(rule.window_probability(window) if probability is None else probability, 4)
 
 
 def _track(

@@ -192,13 +192,26 @@ class VerdictRule:
 
     def changed_log_odds(self, windows: Sequence[WindowEvidence]) -> float:
         """Log-odds of a fake in part, by how much more rendered 2 s look than the rest of their face."""
-        most = max((change.logit for change in look_changes(windows)), default=0.0)
-        return self.changed.log_odds(np.clip([most / self.change], 0.0, MOST_CHANGED)) - MARGIN
+        return self._changed_by(max((change.logit for change in look_changes(windows)), default=0.0))
+
+    def _changed_by(self, logit: float) -> float:
+        return self.changed.log_odds(np.clip([logit / self.change], 0.0, MOST_CHANGED)) - MARGIN
 
     def window_probability(self, window: WindowEvidence) -> float:
         """Probability that one window alone is of a lip-sync fake."""
         fine = not is_coarse([window])
         return self.odds(fine).window(np.array([self.unusual(self.told(window.facts, fine), evidence_s([window]))]))
+
+    def window_probabilities(self, windows: Sequence[WindowEvidence]) -> list[float]:
+        """Of all windows with evidence of a face: each alone, or by how much looks change in 2 s that it is part of."""
+        changed: dict[int, float] = defaultdict(float)
+        for change in look_changes(windows) if windows and not is_coarse(windows) else ():
+            for window in change.windows:
+                changed[window.start] = max(changed[window.start], change.logit)
+        return [
+            max(self.window_probability(window), float(expit(self._changed_by(changed[window.start]))))
+            for window in windows
+        ]  # fmt: skip
 
     def odds(self, fine: bool) -> Odds:
         """Those of video that is ``fine``, or is not."""
@@ -370,13 +383,12 @@ def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class LookChange:
-    """A stretch of 2 s of one face, frames ``start`` to ``end`` - 1.
+    """A stretch of 2 s of one face, its ``windows``.
 
-    ``logit``: by how much more rendered it looks than the rest of the face's windows with evidence.
+    ``logit``: by how much more rendered they look than the rest of the face's windows with evidence.
     """
 
-    start: int
-    end: int
+    windows: Sequence[WindowEvidence]
     logit: float
 
 
@@ -403,7 +415,8 @@ def _look_changes_of(ordered: Sequence[WindowEvidence]) -> list[LookChange]:
         elsewhere_s = (seen[-1] - seen[end] + seen[start]) / GRID_FPS
         if others and elsewhere_s >= STRETCH_S:
             inside = (total[last] - total[first]) / (last - first)
-            found.append(LookChange(start, end, float(inside - (total[before] + total[-1] - total[after]) / others)))
+            outside = (total[before] + total[-1] - total[after]) / others
+            found.append(LookChange(ordered[first:last], float(inside - outside)))
     return found
 
 
@@ -489,11 +502,12 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
 
 def _changed_look(windows: Sequence[WindowEvidence]) -> Reason:
     most = max(look_changes(windows), key=lambda change: change.logit)
-    when = f"From {most.start / GRID_FPS:.1f} to {most.end / GRID_FPS:.1f} s"
     detail = (
-        f"{when} the mouth looks more rendered than in the rest of the video; a face that comes nearer, or another "
+        f"The mouth looks more rendered {spans_text(most.windows)} than in the rest of the video. A face that comes "
     )
-    return Reason("changed_look", detail + "light, can do that, too, so that it makes nothing a fake by itself.")
+    return Reason(
+        "changed_look", detail + "nearer, or another light, can do that, too: it makes nothing a fake by itself."
+    )
 
 
 def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) -> Reason:

@@ -168,7 +168,7 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     assert RULE.fake_probability(windows) > RULE.fake_probability(slide(face([0] * 500), 1.0, 0.2))
     changed, rendered, *_ = reasons_for(RULE, 0.9, windows)
     assert rendered.code == "rendered_face" and "from 7.4 to 10.6 s" in rendered.detail
-    assert changed.code == "changed_look" and "From 8.0 to 10.0 s" in changed.detail
+    assert changed.code == "changed_look" and "from 8.0 to 10.0 s" in changed.detail
     suspicious = [w for w in windows if RULE.window_probability(w) > 0.5]
     assert suspicious and all(w.start >= 175 and w.end <= 275 for w in suspicious)
 
@@ -179,7 +179,7 @@ def test_a_mouth_that_looks_rendered_for_a_while_is_held_against_the_rest_of_it(
     windows = slide(face([0] * 250, rendered=look), 1.0, 0.2)
     assert reasons_for(RULE, 0.1, windows)[0].code != "changed_look"
     most = max(look_changes(windows), key=lambda change: change.logit)
-    assert (most.start, most.end) == (100, 150) and most.logit == pytest.approx(2.0, abs=0.1)
+    assert spans_text(most.windows) == "from 4.0 to 6.0 s" and most.logit == pytest.approx(2.0, abs=0.1)
     assert RULE.changed_log_odds(windows) == pytest.approx(2 * most.logit - 6 - MARGIN)
     much = slide(face([0] * 250, rendered=20 * look), 1.0, 0.2)
     assert RULE.changed_log_odds(much) == 2 * MOST_CHANGED - 6 - MARGIN, "it counts only so much"
@@ -187,6 +187,19 @@ def test_a_mouth_that_looks_rendered_for_a_while_is_held_against_the_rest_of_it(
     assert RULE.changed_log_odds(softer) < RULE.changed_log_odds(windows), (
         "looking more filmed is no change that counts"
     )
+
+
+def test_windows_point_at_where_looks_change():
+    rule, look = replace(RULE, changed=Logistic((4.0,), -6.0)), np.full(250, -3.0)
+    look[100:150] = -0.5
+    windows = slide(face([0] * 250, rendered=look), 1.0, 0.2)
+    alone, together = [rule.window_probability(w) for w in windows], rule.window_probabilities(windows)
+    assert all(after >= before for before, after in zip(alone, together))
+    inside = [w.start >= 100 and w.end <= 150 for w in windows]
+    assert min(after - before for before, after, there in zip(alone, together, inside) if there) > 0.1
+    assert together[0] == alone[0] and rule.window_probabilities([]) == []
+    coarse = slide(face([0] * 250, rendered=look, quantizer=30.0), 1.0, 0.2)
+    assert rule.window_probabilities(coarse) == [rule.window_probability(w) for w in coarse]
 
 
 def test_a_change_of_looks_counts_within_one_face_and_beside_enough_of_it_alone():

@@ -162,7 +162,7 @@ def partly_fake(
         if windows:
             start = (len(clip.video) - PARTIAL) // 2
             inside = [w.start < start + PARTIAL and w.end > start for w in windows]
-            worst = int(np.argmax([detector.rule.window_probability(w) for w in windows]))
+            worst = int(np.argmax(detector.rule.window_probabilities(windows)))
             point.append((clip.clip.identity, inside[worst]))
             by_chance.append((clip.clip.identity, float(np.mean(inside))))
     whole = answers(detector, untouched)
