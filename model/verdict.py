@@ -203,13 +203,11 @@ class VerdictRule:
         return self.odds(fine).window(np.array([self.unusual(self.told(window.facts, fine), evidence_s([window]))]))
 
     def window_probabilities(self, windows: Sequence[WindowEvidence]) -> list[float]:
-        """Of all windows with evidence of a face: each alone, or by how much looks change in 2 s that it is part of."""
-        changed: dict[int, float] = defaultdict(float)
-        for change in look_changes(windows) if windows and not is_coarse(windows) else ():
-            for window in change.windows:
-                changed[window.start] = max(changed[window.start], change.logit)
+        """Of all windows with evidence of a face: each alone, or by how much looks change in the 2 s around it."""
+        changes = look_changes(windows) if windows and not is_coarse(windows) else []
+        changed = {change.windows[len(change.windows) // 2].start: change.logit for change in changes}
         return [
-            max(self.window_probability(window), float(expit(self._changed_by(changed[window.start]))))
+            max(self.window_probability(window), float(expit(self._changed_by(changed.get(window.start, 0.0)))))
             for window in windows
         ]  # fmt: skip
 
@@ -455,14 +453,14 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
     elif verdict == "real":
         filmed = np.mean([rule.content_score(window) >= 0.5 for window in windows])
         found.append(Reason("filmed_face", f"The mouth looks filmed in {filmed:.0%} of the windows with speech."))
-    return (*found, *offset_reasons(rule.sync(windows)))
+    return (*found, *offset_reasons(rule.sync(windows), windows))
 
 
 def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
     """Why `too_compressed` windows are not judged, and what is known of the offset."""
     limit = f"; at most {MAX_QUANTIZER:.0f} is judged" if quantizer(windows) > MAX_QUANTIZER else ""
     detail = f"{_coarseness(windows, limit)}; filmed and rendered faces look alike then."
-    return (Reason("too_compressed", detail), *offset_reasons(rule.sync(windows)))
+    return (Reason("too_compressed", detail), *offset_reasons(rule.sync(windows), windows))
 
 
 def _coarse_picture(windows: Sequence[WindowEvidence]) -> Reason:
@@ -526,11 +524,13 @@ def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list
     return ordered[first:end]
 
 
-def offset_reasons(sync: Sync) -> list[Reason]:
-    """That the sound is off, if it surely and notably is."""
+def offset_reasons(sync: Sync, windows: Sequence[WindowEvidence]) -> list[Reason]:
+    """That the sound is off, if it surely and notably is, and whether it is so in most of ``windows``, or wanders."""
     sure = sync.confidence is not None and sync.confidence >= SURE_OF_OFFSET
     if not sure or sync.offset_ms is None or abs(sync.offset_ms) < NOTABLE_OFFSET_MS:
         return []
     late = "late" if sync.offset_ms > 0 else "early"
-    detail = f"The sound is {abs(sync.offset_ms)} ms {late} throughout, as a muxing or broadcast fault makes it; "
-    return [Reason("constant_offset", detail + "this is no sign of a fake.")]
+    steady = np.mean([abs(frames_to_ms(window.offset) - sync.offset_ms) <= frames_to_ms(1) for window in windows]) > 0.5
+    fault = "throughout, as a muxing or broadcast fault" if steady else "on the whole and wanders, as a recorded call"
+    detail = f"The sound is {abs(sync.offset_ms)} ms {late} {fault} makes it; this is no sign of a fake."
+    return [Reason("constant_offset", detail)]
