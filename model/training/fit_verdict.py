@@ -210,7 +210,10 @@ def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
 
 
 def _with_changes(rule: VerdictRule, real: Iterable[Judged], in_part: Iterable[Judged]) -> VerdictRule:
-    """The rule with what a change of looks within a video says; as it was where there is nothing to learn that from."""
+    """The rule with what a change of looks within a video says; as it was where there is nothing to learn that from.
+
+    Looks of people whom the network lacks change as much more as they are more spread.
+    """
     by_kind = [[(one.identity, changes) for one in some if (changes := _changes(one))] for some in (real, in_part)]
     if not all(by_kind):
         return rule
@@ -220,7 +223,7 @@ def _with_changes(rule: VerdictRule, real: Iterable[Judged], in_part: Iterable[J
     usual = round(float(np.sqrt(np.mean([np.mean(of_one) for of_one in squares.values()]))), 3)
     facts = [[(identity, np.clip([max(some) / usual], 0.0, MOST_CHANGED)) for identity, some in one] for one in by_kind]
     changed = _logistic([(label, 0.5, of_kind) for label, of_kind in enumerate(facts)], (1,))
-    return accusing_nobody(replace(rule, change=usual, changed=changed))
+    return accusing_nobody(replace(rule, change=round(usual * LACKED, 3), changed=changed))
 
 
 def accusing_nobody(rule: VerdictRule) -> VerdictRule:
