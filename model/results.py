@@ -42,7 +42,7 @@ class Window:
     ``sync_score``: probability in [0, 1] that mouth and voice match near the track's constant offset; None
     where there is no evidence, and then ``note`` says why. ``content_score``: probability in [0, 1] that the
     mouth was filmed, not rendered, by its pixels. ``offset_ms``: best offset of this window alone.
-    ``fake_probability``: calibrated, of this window alone.
+    ``fake_probability``: calibrated, of this window, or by how the look of the 2 s around it differs from the rest.
     """
 
     track_id: int
