@@ -78,8 +78,8 @@ class Window(_Record):
     )
     offset_ms: int | None = Field(description=f"Best offset of this window alone. {OFFSET} Null: no evidence.")
     fake_probability: Probability | None = Field(
-        description="Probability that the lips are fake, judged by this window, or by how the look of the 2 s around it "
-        "differs from the rest of the video; while a video is watched, by the window alone. Null: no evidence."
+        description="Probability that the lips are fake, judged by this window, or by how the look of the 2 s around "
+        "it differs from the rest of the video; while a video is watched, by the window alone. Null: no evidence."
     )
     speech: bool = Field(description="Whether somebody speaks in this window.")
     note: str | None = Field(description="Why there is no evidence; null when there is.")
