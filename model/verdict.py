@@ -151,8 +151,8 @@ class VerdictRule:
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
     mouth being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
     facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``change``: by
-    how much looks of 2 s differ from those of the rest of a real video, root mean square; ``changed``: log-odds of a
-    fake in part from how many times that they do. ``fine`` and ``coarse``: probabilities from all facts, and from those
+    how much looks of 2 s differ from those of the rest of a real video; ``changed``: log-odds of a fake in part from
+    how many times that they do. ``fine`` and ``coarse``: probabilities from all facts, and from those
     that coarse video tells; ``tail``: by how much more unusual the worst 2 s of real video are when it is e times as
     long. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an honest
     probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
@@ -499,13 +499,9 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
 
 
 def _changed_look(windows: Sequence[WindowEvidence]) -> Reason:
-    most = max(look_changes(windows), key=lambda change: change.logit)
-    detail = (
-        f"The mouth looks more rendered {spans_text(most.windows)} than in the rest of the video. A face that comes "
-    )
-    return Reason(
-        "changed_look", detail + "nearer, or another light, can do that, too: it makes nothing a fake by itself."
-    )
+    when = spans_text(max(look_changes(windows), key=lambda change: change.logit).windows)
+    detail = f"The mouth looks more rendered {when} than in the rest of the video. A face that comes nearer, or other "
+    return Reason("changed_look", detail + "light, can do that, too: it makes nothing a fake by itself.")
 
 
 def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) -> Reason:
