@@ -184,7 +184,7 @@ def main() -> None:
     detector, report = load_detector(), Report()
     untouched, *fakes = (load_in_part(detector, usable, arguments.cache, kind) for kind in KINDS)
     for kind, clips in zip((GENERATED, CODED), fakes):
-        partly_fake(report, detector, f"mouth {kind} in place, other words said", clips, untouched)
+        partly_fake(report, "Video that is fake for 2 s: painted anew in place", kind, detector, clips, untouched)
     arguments.out.mkdir(parents=True, exist_ok=True)
     report.save(arguments.out / RESULT)
 

@@ -147,14 +147,19 @@ def cut_in(report: Report, detector: Detector, real: Sequence[EmbeddedClip], mad
     for row, inserted in (("2 s of a generated clip cut in", _interleaved(made)), ("2 s of another real one", others)):
         fakes = list(partial_fakes(real, inserted))
         paths = {fake.clip.path for fake in fakes}
-        partly_fake(report, detector, row, fakes, [clip for clip in real if clip.clip.path in paths])
+        untouched = [clip for clip in real if clip.clip.path in paths]
+        partly_fake(report, "Video that is fake for 2 s: another clip cut in", row, detector, fakes, untouched)
 
 
 def partly_fake(
-    report: Report, detector: Detector, row: str, fakes: Sequence[EmbeddedClip], untouched: Sequence[EmbeddedClip]
+    report: Report,
+    section: str,
+    row: str,
+    detector: Detector,
+    fakes: Sequence[EmbeddedClip],
+    untouched: Sequence[EmbeddedClip],
 ) -> None:
     """Clips whose middle 2 s are not theirs, the same as they were, and whether windows point at what was changed."""
-    section = "Video that is fake for 2 s in the middle"
     found, point, by_chance = [], [], []
     for clip in fakes:
         windows = windows_with_evidence(detector, clip)
