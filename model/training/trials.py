@@ -156,11 +156,11 @@ def windows_with_evidence(detector: Detector, clip: EmbeddedClip) -> list[Window
 
 
 def joined_windows(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[WindowEvidence]:
-    """Those of several clips of one person, as if one followed the other; no window is of two clips."""
+    """Those of several clips of one person, as if one followed the other, a cut between; no window is of two clips."""
     windows, first = [], 0
-    for clip in clips:
+    for number, clip in enumerate(clips):
         windows += [
-            replace(window, start=first + window.start, end=first + window.end)
+            replace(window, track_id=number, start=first + window.start, end=first + window.end)
             for window in windows_with_evidence(detector, clip)
         ]
         first += len(clip.video)
