@@ -452,7 +452,7 @@ def test_the_file_and_the_parameters_reach_the_science(tmp_path: Path):
 def test_no_more_than_allowed_run_at_once(tmp_path: Path):
     held = Held()
     with stand_in(tmp_path, held, max_concurrent=2, max_waiting=3) as live, sent(live, 5) as answers:
-        wait_for(lambda: len(live.uploads()) == 5)
+        wait_for(lambda: len(live.uploads()) == 5 and held.begun == 2)
         held.let_go.set()
         assert [answer.result().status_code for answer in answers] == [200] * 5
         assert held.most == 2
