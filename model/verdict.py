@@ -194,8 +194,8 @@ class VerdictRule:
         """Log-odds of a fake in part, by how much more rendered 2 s look than the rest of their face."""
         return self._changed_by(max((change.logit for change in look_changes(windows)), default=0.0))
 
-    def _changed_by(self, logit: float) -> float:
-        return self.changed.log_odds(np.clip([logit / self.change], 0.0, MOST_CHANGED)) - MARGIN
+    def _changed_by(self, change: float) -> float:
+        return self.changed.log_odds(np.clip([change / self.change], 0.0, MOST_CHANGED)) - MARGIN
 
     def window_probability(self, window: WindowEvidence) -> float:
         """Probability that one window alone is of a lip-sync fake."""

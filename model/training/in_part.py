@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -62,7 +62,7 @@ class Painters:
     listener: LipSyncDetector
 
 
-@cache
+@lru_cache(1)
 def load_painters(generator: Path, run: Path) -> Painters:
     """Once per process. Raises FileNotFoundError."""
     torch.set_num_threads(1)
