@@ -20,7 +20,7 @@ from model.results import DetectorInfo
 from model.temporal import FRAMES, TemporalDetector
 from model.verdict import UNFITTED, VerdictRule, parse_rule
 from model.weights import WeightsError, WeightsFolder
-from model.windows import over_time
+from model.windows import APART, over_time
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -233,6 +233,17 @@ class Detector:
         """
         around = np.lib.stride_tricks.sliding_window_view(audio, 2 * MAX_OFFSET + 1, axis=0)
         return np.matmul(video[:, None], around)[:, 0] * np.float32(self.scale)
+
+    def change(self, embeddings: np.ndarray) -> np.ndarray:
+        """(T,): by how much less similar each embedding, (T, 256), is to that `APART` frames before than to itself.
+
+        The first ones, before which there is none, are as the one after them.
+        """
+        if len(embeddings) <= APART:
+            return np.zeros(len(embeddings), np.float32)
+        now, before = embeddings[APART:], embeddings[:-APART]
+        changed = (now * (now - before)).sum(1) * np.float32(self.scale)
+        return np.concatenate([np.full(APART, changed[0]), changed])
 
 
 def halves(device: torch.device) -> bool:

@@ -99,7 +99,8 @@ def listen(media: MediaFile, detector: Detector, clock: Clock, reporter: Reporte
 
     with clock.measure("detector"):
         speech = detector.speech_per_frame(noticed_on_the_way())
-        return Heard(embedder.finish(), speech, np.array(peaks, np.float32))
+        embeddings = embedder.finish()
+        return Heard(embeddings, detector.change(embeddings), speech, np.array(peaks, np.float32))
 
 
 def watch(

@@ -55,7 +55,7 @@ MAX_QUANTIZER = 34.0
 """Coded more coarsely still, real mouths no longer fit their voices."""
 
 SUSPICIOUS = {
-    "sync strength": -1, "sync peak": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
+    "sync strength": -1, "changes alike": -1, "agrees on the offset": -1, "rendered look": 1, "smooth details": 1,
     "smooth lips": 1, "smooth colours": 1, "restless colours": 1,
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
@@ -154,7 +154,7 @@ class VerdictRule:
     how much looks of 2 s differ from those of the rest of a real video; ``changed``: log-odds of a fake in part from
     how many times that they do. ``fine`` and ``coarse``: probabilities from all facts, and from those
     that coarse video tells; ``tail``: by how much more unusual the worst 2 s of real video are when it is e times as
-    long. ``sharpness``: what the mean similarity by offset is multiplied by to make a softmax of it an honest
+    long. ``sharpness``: what the mean fit by offset is multiplied by to make a softmax of it an honest
     probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
     """
 
@@ -508,8 +508,8 @@ def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) 
     facts = np.mean([window.facts for window in windows], axis=0)
     low, loose, _ = rule.excess(facts, evidence_s(windows))[SYNC]
     if loose > low:
-        detail = f"The mouth follows the voice only loosely, {when}: how alike they are falls off by {facts[1]:.1f}"
-        return Reason("loose_sync", f"{detail} within a frame, where real video has about {rule.of_real[1]:.1f}.")
+        detail = f"The mouth follows the voice only loosely, {when}: {facts[1]:.0%} of their changes are alike"
+        return Reason("loose_sync", f"{detail}, where real video has about {rule.of_real[1]:.0%}.")
     detail = f"Mouth and voice are not alike enough, {when}: {facts[0]:.1f} at their best offset"
     return Reason("low_sync", f"{detail}, where real video has about {rule.of_real[0]:.1f}.")
 

@@ -6,17 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.crops import MouthCrop, as_grey
-from model.detector import MAX_OFFSET
+from model.detector import EMBEDDING, MAX_OFFSET
 from model.engine import Detector
 from model.media import GRID_FPS
 from model.motion import MotionMeter
 from model.results import Box, Mouth, Places
 from model.windows import (
+    APART,
     FaceEvidence,
     WindowEvidence,
     aligned_sound,
+    fit_among_mouths,
     frozen,
     slide,
+    sound_at,
     speech_frames,
     window_starts,
 )  # fmt: skip
@@ -31,10 +34,12 @@ PLACE_EVERY_S = PLACE_EVERY / GRID_FPS
 class Heard:
     """The sound of a file, for every 40 ms from time zero.
 
-    ``embeddings`` (T, 256), ``speech`` (T,) probability, ``peaks`` (T,) loudest sample in [0, 1].
+    ``embeddings`` (T, 256), and their ``change`` (T,), see `model.engine.Detector.change`; ``speech`` (T,)
+    probability; ``peaks`` (T,) loudest sample in [0, 1].
     """
 
     embeddings: np.ndarray
+    change: np.ndarray
     speech: np.ndarray
     peaks: np.ndarray
 
@@ -66,6 +71,8 @@ class WatchedFace:
         self._opening: list[float] = []
         self._quantizer: list[float] = []
         self._similarity: list[np.ndarray] = []
+        self._change: list[float] = []
+        self._last = np.zeros((0, EMBEDDING), np.float32)
         self._compared = self._windowed = 0
         self._curve = np.zeros(2 * MAX_OFFSET + 1)
 
@@ -101,11 +108,12 @@ class WatchedFace:
         if not len(video):
             return
         sound = aligned_sound(self._heard.embeddings, self._first + self._compared, len(video))
-        similarity = self._detector.offset_similarity(video, sound)
-        end = self._compared + len(video)
-        self._curve += similarity[self._usable(self._compared, end)].sum(0)
-        self._similarity.extend(similarity)
-        self._compared = end
+        self._similarity.extend(self._detector.offset_similarity(video, sound))
+        known = np.concatenate([self._last, video])
+        self._change.extend(self._detector.change(known)[len(self._last) :])
+        self._last = known[-APART:]
+        first, self._compared = self._compared, self._compared + len(video)
+        self._curve += self._fit(first, self._compared)[self._usable(first, self._compared)].sum(0)
 
     def _usable(self, first: int, end: int) -> np.ndarray:
         shown = np.array(self._visible[first:end]) & ~frozen(self._held, end, first)
@@ -114,11 +122,20 @@ class WatchedFace:
     def _speech(self, first: int, end: int) -> np.ndarray:
         return speech_frames(self._heard.speech, self._first + end, self._first + first)
 
+    def _fit(self, first: int, end: int) -> np.ndarray:
+        start = max(0, first - 2 * MAX_OFFSET)
+        around = slice(start, min(end + 2 * MAX_OFFSET, self._compared))
+        fit = fit_among_mouths(np.array(self._similarity[around]), np.array(self._visible[around]))
+        return fit[first - start : end - start]
+
     def _evidence(self, first: int, end: int) -> FaceEvidence:
+        of_mouth, of_sound = self._change[first:end], sound_at(self._heard.change, self._first + first, end - first)
         return FaceEvidence(
             track_id=self._track_id,
             first=self._first + first,
             similarity=np.array(self._similarity[first:end]),
+            fit=self._fit(first, end),
+            change=(np.array(of_mouth) + of_sound) / 2,
             usable=self._usable(first, end),
             speech=self._speech(first, end),
             visible=np.array(self._visible[first:end]),

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import binary_dilation, binary_opening
+from scipy.special import logsumexp
 
 from model.audio import SPEECH_THRESHOLD
 from model.detector import EMBEDDING, MAX_OFFSET
@@ -25,6 +27,12 @@ WANDER = 4
 """Frames by which the best offset of a window may lie off its track's, as in recorded calls, whose pictures lag by a
 changing amount; with another voice it lies anywhere."""
 
+APART = 3
+"""Frames from one to the next between which mouth and sound should change alike; lips are that long on their way."""
+
+LEAST_CHANGE = 1.0
+"""In units of similarity: what changes less is as good as still."""
+
 SPEECH_MARGIN = 3
 """Frames around speech that count as speech: lips move before and after the sound."""
 
@@ -33,15 +41,18 @@ SPEECH_MARGIN = 3
 class FaceEvidence:
     """Everything about one face track that windows are made of, for frames ``first`` to ``first`` + T - 1.
 
-    ``similarity``: (T, 31), entry 15 + k with sound k frames later. ``usable``: (T,) bool, the mouth is
-    visible, not `frozen`, while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool. ``lip_opening``: (T,).
-    ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not known.
-    ``motion``: (T, 5), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
+    ``similarity``: (T, 31), entry 15 + k with sound k frames later; ``fit``: (T, 31), see `fit_among_mouths`.
+    ``change``: (T,), of mouth and sound, mean of both, see `model.engine.Detector.change`. ``usable``: (T,) bool, the
+    mouth is visible, not `frozen`, while somebody speaks. ``speech``: (T,) bool. ``visible``: (T,) bool.
+    ``lip_opening``: (T,). ``rendered``: (T,), how rendered the mouth looks, see `model.temporal`; nan where that is not
+    known. ``motion``: (T, 5), see `model.motion`. ``quantizer``: (T,), see `model.crops.MouthCrop`.
     """
 
     track_id: int
     first: int
     similarity: np.ndarray
+    fit: np.ndarray
+    change: np.ndarray
     usable: np.ndarray
     speech: np.ndarray
     visible: np.ndarray
@@ -52,8 +63,8 @@ class FaceEvidence:
 
     @property
     def offset_curve(self) -> np.ndarray:
-        """(31,): mean similarity over the usable frames, by offset."""
-        return self.similarity[self.usable].mean(0) if self.usable.any() else np.zeros(2 * MAX_OFFSET + 1)
+        """(31,): mean fit over the usable frames, by offset."""
+        return _mean_of(self.fit[self.usable])
 
     @property
     def offset(self) -> int:
@@ -65,11 +76,12 @@ class FaceEvidence:
 class WindowEvidence:
     """One face in one window. Frames count from time zero.
 
-    ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) is the mean similarity
-    by offset over the ``usable`` frames, (end - start,) bool; ``offset`` is the best one in frames,
-    ``track_offset`` that of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and
-    ``motion`` (5,) how the mouth moves (`model.motion`), 0 where that is not known; ``quantizer`` is the
-    mean of how coarsely its mouths are coded (`model.crops.MouthCrop`), 0 where the codec does not tell.
+    ``note``: why there is no evidence, else None and the rest is set: ``curve`` (31,) and ``similarity`` (31,) are the
+    mean fit and similarity by offset over the ``usable`` frames, (end - start,) bool, and ``change`` is by how much
+    mouth and sound change there (see `FaceEvidence`); ``offset`` is the best one in frames, ``track_offset`` that
+    of the whole track; ``rendered`` is the mean of how rendered the mouth looks, and ``motion`` (5,) how the mouth
+    moves (`model.motion`), 0 where that is not known; ``quantizer`` is the mean of how coarsely its mouths are coded
+    (`model.crops.MouthCrop`), 0 where the codec does not tell.
     """
 
     track_id: int
@@ -78,6 +90,8 @@ class WindowEvidence:
     speech: bool
     note: str | None
     curve: np.ndarray
+    similarity: np.ndarray
+    change: float
     usable: np.ndarray
     offset: int
     track_offset: int
@@ -99,15 +113,15 @@ class WindowEvidence:
     def sync_facts(self) -> np.ndarray:
         """(3,): how well mouth and voice fit.
 
-        How alike mouth and voice are at the best offset within `WANDER` of the track's; by how much that falls off one
-        frame beside it, for a mouth that moves loosely with the voice has a blunt peak; and whether there is no better
-        one beyond.
+        How alike mouth and voice are at the best offset within `WANDER` of the track's; how much of what both change
+        within `APART` frames they change alike, 1 if they always did; and whether no offset beyond fits better.
         """
         first = max(self.track_offset + MAX_OFFSET - WANDER, 0)
         at = first + int(self.curve[first : self.track_offset + MAX_OFFSET + WANDER + 1].argmax())
-        inner = min(max(at, 1), 2 * MAX_OFFSET - 1)
-        peak = self.curve[inner] - (self.curve[inner - 1] + self.curve[inner + 1]) / 2
-        return np.array([self.curve[at], peak, abs(self.offset - self.track_offset) <= WANDER], np.float64)
+        inner = min(max(at, APART), 2 * MAX_OFFSET - APART)
+        alike = self.similarity[inner] - (self.similarity[inner - APART] + self.similarity[inner + APART]) / 2
+        agrees = abs(self.offset - self.track_offset) <= WANDER
+        return np.array([self.similarity[at], alike / max(self.change, LEAST_CHANGE), agrees], np.float64)
 
 
 def speech_frames(probability: np.ndarray, end: int, first: int = 0) -> np.ndarray:
@@ -142,6 +156,32 @@ def aligned_sound(audio: np.ndarray, first: int, frames: int) -> np.ndarray:
     return around
 
 
+def sound_at(per_frame: np.ndarray, first: int, frames: int) -> np.ndarray:
+    """(frames,) from frame ``first`` on, of what is known (T,) of the sound; 0 where there is none."""
+    known = per_frame[first : first + frames]
+    return np.pad(known, (0, frames - len(known)))
+
+
+def fit_among_mouths(similarity: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """(T, 31): log of how many times better each mouth fits each sound than those within 15 frames of it usually do.
+
+    ``similarity``: (T, 31), of successive mouths with the sounds 15 frames before to 15 after; ``visible``: (T,) bool,
+    which of them are there to compare with. Similarities are logits of which mouth belongs to a sound (InfoNCE, van den
+    Oord et al. 2018); without that, a sound that suits every mouth, as that of a pause does, would seem to fit. Where
+    there is no sound, all similarities are 0; it is taken to suit mouths as sounds usually do.
+    """
+    frames, offsets = similarity.shape
+    with_sound = np.full((frames + offsets - 1, offsets), -np.inf)
+    for offset in range(offsets):
+        with_sound[offset : offset + frames, offset] = np.where(visible, similarity[:, offset], -np.inf)
+    mouths = np.isfinite(with_sound)
+    known = (mouths & (with_sound != 0)).any(1)
+    usual = logsumexp(with_sound[known], axis=1) - np.log(mouths[known].sum(1))
+    of_sound = np.full(len(with_sound), usual.mean() if known.any() else 0.0)
+    of_sound[known] = usual
+    return (similarity - sliding_window_view(of_sound, offsets)).astype(np.float32)
+
+
 def window_starts(first: int, last: int, window_s: float, hop_s: float) -> list[int]:
     """First frames of the windows wholly within frames ``first`` to ``last``, on a grid from time zero."""
     length = window_frames(window_s)
@@ -166,12 +206,17 @@ def _window(face: FaceEvidence, start: int, end: int, track_offset: int) -> Wind
     span = slice(start - face.first, end - face.first)
     usable = face.usable[span]
     speech = bool(face.speech[span].mean() >= MIN_USABLE_SHARE)
-    curve = face.similarity[span][usable].mean(0) if usable.any() else np.zeros(2 * MAX_OFFSET + 1)
+    curve, similarity = (_mean_of(of_face[span][usable]) for of_face in (face.fit, face.similarity))
     return WindowEvidence(
-        face.track_id, start, end, speech, _note(face, span, speech), curve, usable,
+        face.track_id, start, end, speech, _note(face, span, speech), curve, similarity,
+        _mean_known(face.change[span][usable]), usable,
         int(curve.argmax()) - MAX_OFFSET, track_offset, _mean_known(face.rendered[span]),
         typical_motion(face.motion[span][usable]), _mean_known(face.quantizer[span]),
     )  # fmt: skip
+
+
+def _mean_of(curves: np.ndarray) -> np.ndarray:
+    return curves.mean(0) if len(curves) else np.zeros(2 * MAX_OFFSET + 1)
 
 
 def _mean_known(values: np.ndarray) -> float:

@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import uniform_filter1d
 
 from model.detector import EMBEDDING, MAX_OFFSET
+from model.engine import Detector
+from model.results import DetectorInfo
 from model.verdict import (
     MARGIN,
     MOST_CHANGED,
@@ -28,10 +31,12 @@ from model.verdict import (
     too_compressed_reasons,
 )
 from model.windows import (
+    APART,
     BESIDE,
     FaceEvidence,
     WindowEvidence,
     aligned_sound,
+    fit_among_mouths,
     frozen,
     over_time,
     slide,
@@ -40,10 +45,10 @@ from model.windows import (
 )
 
 RULE = VerdictRule(
-    out_of_sync=Logistic((-0.5, -0.5, -1.0), 4.0),
+    out_of_sync=Logistic((-0.5, -4.0, -1.0), 4.0),
     rendered=Logistic((2.0, 2.0, 0.0, 0.0, 0.0), 0.0),
-    of_real=(6.0, 6.0, 1.0, -3.0, -0.5, -0.5, -0.5, 0.2),
-    spread=(0.5, 1.0, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3),
+    of_real=(6.0, 0.75, 1.0, -3.0, -0.5, -0.5, -0.5, 0.2),
+    spread=(0.5, 0.1, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3),
     flutter=(0.0,) * 8,
     change=1.0,
     changed=Logistic((2.0,), -6.0),
@@ -81,7 +86,8 @@ def face(
     motion = np.tile([smooth, smooth, of_colours, restless, smooth], (len(offsets), 1))
     seen = ones & usable
     coded = np.full(len(offsets), quantizer)
-    return FaceEvidence(0, 0, similarity, seen & speech, ones & speech, seen, opening, look, motion, coded)
+    fit, change = fit_among_mouths(similarity, seen), np.full(len(offsets), 8.0)
+    return FaceEvidence(0, 0, similarity, fit, change, seen & speech, ones & speech, seen, opening, look, motion, coded)
 
 
 def wandering(frames: int) -> list[int | None]:
@@ -143,7 +149,7 @@ def test_reasons_name_the_evidence():
     assert codes([0] * 100, replace(RULE, real_below=0.0))[0] == "between_thresholds"
     assert codes([0] * 45, rendered=4.0) == ["short_evidence", "rendered_face"]
     loose = face([0] * 100)
-    loose = replace(loose, similarity=np.where(np.abs(np.arange(31) - MAX_OFFSET) <= 1, 6.0, loose.similarity))
+    loose = replace(loose, similarity=np.where(np.abs(np.arange(31) - MAX_OFFSET) <= APART, 6.0, loose.similarity))
     windows = slide(loose, 1.0, 0.2)
     assert "loose_sync" in [reason.code for reason in reasons_for(RULE, 0.9, windows)]
 
@@ -256,11 +262,44 @@ def test_the_same_facts_are_less_unusual_of_less_evidence():
 
 def test_a_blunt_peak_is_suspicious_and_a_sharp_one_is_not():
     sharp = face([0] * 100)
-    blunt = replace(sharp, similarity=uniform_filter1d(3 * sharp.similarity, 3, axis=1))
+    blunt = replace(sharp, similarity=uniform_filter1d(7 * sharp.similarity, 7, axis=1))
     (_, peak, agrees), (_, blunted, still) = (slide(one, 1.0, 0.2)[0].sync_facts for one in (sharp, blunt))
     assert agrees == still == 1 and blunted < 0.6 * peak
     by_blunt, by_sharp = (RULE.suspicion(slide(one, 1.0, 0.2), fine=True).sync for one in (blunt, sharp))
     assert by_blunt > 1.5 > 0.5 > by_sharp
+
+
+@pytest.mark.parametrize(("likeness", "share"), [(1.0, 1.0), (0.5, 0.5), (0.0, 0.0)])
+def test_mouth_and_sound_change_alike_as_far_as_one_is_the_other(likeness, share):
+    detector = Detector(DetectorInfo("made", "0", "cpu", {}, {}), RULE, scale=10.0, run=lambda kind, items: items)
+    sound, other = (directions(200, seed) for seed in (0, 1))
+    mouth = likeness * sound + (1 - likeness**2) ** 0.5 * other
+    similarity = detector.offset_similarity(mouth, aligned_sound(sound, 0, 200))
+    seen = np.ones(200, bool)
+    change = (detector.change(mouth) + detector.change(sound)) / 2
+    whole = replace(face([0] * 200), similarity=similarity, fit=fit_among_mouths(similarity, seen), change=change)
+    found = [window.sync_facts[1] for window in slide(whole, 1.0, 0.2, offset=0)]
+    assert np.mean(found) == pytest.approx(share, abs=0.06)
+
+
+def directions(frames: int, seed: int) -> np.ndarray:
+    """(frames, 256) unit vectors that turn within a few frames."""
+    drawn = uniform_filter1d(np.random.default_rng(seed).normal(size=(frames, EMBEDDING)), 5, axis=0)
+    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_a_sound_that_suits_every_mouth_and_mouths_that_are_hidden_say_nothing_of_how_well_one_fits():
+    rng = np.random.default_rng(0)
+    similarity, seen = rng.normal(0, 3, (90, 31)).astype(np.float32), rng.random(90) < 0.8
+    suits_all = sliding_window_view(rng.normal(0, 9, 120), 31)
+    fit = fit_among_mouths(similarity, seen)
+    assert fit_among_mouths((similarity + suits_all).astype(np.float32), seen) == pytest.approx(fit, abs=1e-4)
+    hidden = np.where(seen[:, None], similarity, 50.0)
+    assert fit_among_mouths(hidden, seen)[seen] == pytest.approx(fit[seen], abs=1e-4)
+    assert fit_among_mouths(similarity[10:80], seen[10:80])[30:40] == pytest.approx(fit[40:50], abs=1e-4)
+    silent = np.where(np.arange(31) < 15 - np.arange(90)[:, None], 0, similarity + 20).astype(np.float32)
+    of_silent = fit_among_mouths(silent, seen)
+    assert of_silent[silent == 0].max() < of_silent[silent != 0].min(), "before the first sound, none fits"
 
 
 def test_the_worst_of_a_long_video_weighs_less_than_the_same_of_a_short_one():

@@ -1,9 +1,9 @@
 """Sync accuracy as in Chung & Zisserman 2016: slide the sound over +-15 frames, within one frame is right.
 
 A window of K pictures counts as right if the best of the 31 offsets is within +-1 frame of where it is
-known to be. ``context`` says what an embedding may see: "shared", as in the service, where an embedding
-knows its neighbours beyond the window; or "strict", where nothing outside the K pictures and, at each
-offset, the sound of the same length is seen.
+known to be. ``context`` says what may be seen: "shared", as in the service, where an embedding knows its neighbours
+beyond the window, and a mouth is compared with those around it (`model.windows.fit_among_mouths`); or "strict", where
+nothing outside the K pictures and, at each offset, the sound of the same length is seen.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from model.detector import CONTEXT, MAX_OFFSET, LipSyncDetector
 from model.media import SAMPLES_PER_FRAME
 from model.training.prepare import PreparedClip
+from model.windows import fit_among_mouths
 
 WINDOW_FRAMES = (5, 15, 25)
 Context = Literal["shared", "strict"]
@@ -91,12 +92,14 @@ def _shared(detector: LipSyncDetector, clip: PreparedClip, windows: int) -> dict
     if len(clip.crops) < 2 * MAX_OFFSET + 1:
         return {frames: np.zeros(0, int) for frames in WINDOW_FRAMES}
     video, audio = embeddings(detector, clip)
-    inner = video[MAX_OFFSET : len(video) - MAX_OFFSET]
-    similarity = detector.offset_similarity(inner[None], audio[None])[0].cpu().numpy()
-    total = np.concatenate([np.zeros((1, similarity.shape[1])), similarity.cumsum(0)])
+    silent = audio.new_zeros(MAX_OFFSET, audio.shape[1])
+    around = torch.cat([silent, audio, silent])
+    similarity = detector.offset_similarity(video[None], around[None])[0].cpu().numpy()
+    fit = fit_among_mouths(similarity, clip.visible)
+    total = np.concatenate([np.zeros((1, fit.shape[1])), fit.cumsum(0)])
     found = {}
     for frames in WINDOW_FRAMES:
-        first = window_starts(clip, frames, windows) - MAX_OFFSET
+        first = window_starts(clip, frames, windows)
         found[frames] = (total[first + frames] - total[first]).argmax(1) - MAX_OFFSET
     return found
 

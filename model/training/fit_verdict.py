@@ -4,8 +4,8 @@ Real: clips of the validation identities. Fake: generated clips, none of which a
 mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
 generated clips count as they are and as uploading leaves them (`model.training.uploads`), also where that is coded too
 coarsely for looks: to a network of looks, people whom it lacks are more unusual than the validation people on whom it
-was chosen, and what compression adds to the spread of the latter makes up for some of that. Whether windows agree on
-the offset counts as it is in worse sound, too (`AGREES`). How much looks change within a video is learnt from the same
+was chosen, and what compression adds to the spread of the latter makes up for some of that. How well mouth and voice go
+together counts as it is in worse sound, too (`HEARD`). How much looks change within a video is learnt from the same
 people with 2 s of their mouth painted anew (`model.training.in_part`). Within each kind every identity weighs the same
 (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators one that was fitted
 without it. Run: ``python -m model.training.fit_verdict --data DIR [--generator FILE]``.
@@ -85,10 +85,11 @@ LACKED = 1.8
 Found by `model.training.limits`. How mouths move is learnt from nobody.
 """
 
-AGREES = list(SUSPICIOUS).index("agrees on the offset")
-"""In clean sound nearly all windows of real video do, so that one in twenty that does not would be most unusual.
+HEARD = [list(SUSPICIOUS).index(fact) for fact in ("changes alike", "agrees on the offset")]
+"""How usual these are counts sound as it is often heard, too (`model.training.sounds`).
 
-How usual that is counts sound as it is often heard, too (`model.training.sounds`).
+In clean sound nearly all windows of real video agree on the offset, so that one in twenty that does not would be most
+unusual.
 """
 
 PENALTY = 3e-3
@@ -152,7 +153,7 @@ def fit(
     of_real_video, spread, flutter = _usual(fine["real"])
     heard = [part for part in _parts_and_wholes(detector, heard_worse) if not too_smooth(part.windows)]
     _, spread_in_any_sound, flutter_in_any_sound = _usual([*fine["real"], *heard])
-    spread[AGREES], flutter[AGREES] = spread_in_any_sound[AGREES], flutter_in_any_sound[AGREES]
+    spread[HEARD], flutter[HEARD] = spread_in_any_sound[HEARD], flutter_in_any_sound[HEARD]
     start = replace(
         UNFITTED,
         out_of_sync=_logistic([(0, 0.5, _only(of_real, SYNC)), (1, 0.5, _only(of_swapped, SYNC))], SIGNS[SYNC]),

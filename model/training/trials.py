@@ -19,7 +19,16 @@ from model.motion import MotionMeter
 from model.training.clips import Clip
 from model.training.prepare import PreparedClip, load_prepared
 from model.training.sounds import WORSE, Sound
-from model.windows import FaceEvidence, WindowEvidence, aligned_sound, frozen, slide, speech_frames
+from model.windows import (
+    FaceEvidence,
+    WindowEvidence,
+    aligned_sound,
+    fit_among_mouths,
+    frozen,
+    slide,
+    sound_at,
+    speech_frames,
+)  # fmt: skip
 
 WINDOW_S, HOP_S = 1.0, 0.2
 SEGMENT = 75
@@ -140,6 +149,8 @@ def face_evidence(detector: Detector, clip: EmbeddedClip) -> FaceEvidence:
         0,
         0,
         similarity,
+        fit_among_mouths(similarity, clip.visible),
+        (detector.change(clip.video) + sound_at(detector.change(clip.audio), 0, frames)) / 2,
         clip.visible & ~frozen(clip.held, frames) & speech,
         speech,
         clip.visible,
