@@ -61,12 +61,12 @@ def by_telephone(sound: Sound) -> Sound:
 
 WORSE: Mapping[str, Callable[[Sound], Sound]] = {
     "music, 5 dB below": partial(with_music, snr_db=5.0),
-    "other voices, 10 dB below": partial(with_voices, snr_db=10.0),
+    "other voices, as loud": partial(with_voices, snr_db=0.0),
     "white noise, 5 dB below": partial(with_noise, snr_db=5.0),
     "in a room": in_a_room,
     "by telephone": by_telephone,
 }
-"""How sound is often heard in video that nobody tampered with."""
+"""How sound is heard in video that nobody tampered with; others are as loud where people interrupt each other."""
 
 
 def _added(sound: Sound, other: Sound, snr_db: float) -> Sound:
