@@ -418,6 +418,11 @@ def _look_changes_of(ordered: Sequence[WindowEvidence]) -> list[LookChange]:
     return found
 
 
+def agreement(windows: Sequence[WindowEvidence]) -> float:
+    """Share of windows that agree on the offset of their track, see `WindowEvidence.sync_facts`."""
+    return float(np.mean([window.sync_facts[2] for window in windows]))
+
+
 def spans_text(windows: Sequence[WindowEvidence]) -> str:
     """When, in words: "from 1.2 to 3.4 s and from 5.0 to 6.0 s"; overlapping windows are joined."""
     spans: list[list[int]] = []
@@ -433,7 +438,7 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
     """Why: what was seen in windows with evidence, and when, in words for an analyst."""
     seconds = evidence_s(windows)
     verdict = rule.verdict(probability, seconds)
-    agree = float(np.mean([window.sync_facts[2] for window in windows]))
+    agree = agreement(windows)
     within = f"within {frames_to_ms(WANDER)} ms"
     share = f"{agree:.0%} of the {len(windows)} windows with speech agree on the offset, {within}"
     found = []
@@ -492,7 +497,7 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
         detail = f"The colours of the mouth change more than those above it, as if painted picture by picture, {when}."
         found.append(Reason("restless_colours", detail))
     if by.sync >= enough > 0:
-        if np.mean([window.sync_facts[2] for window in windows]) < 0.5:
+        if agreement(windows) < 0.5:
             found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
         found.append(_poor_sync(rule, worst, when))
     return found
@@ -521,8 +526,11 @@ def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list
 
 
 def offset_reasons(sync: Sync, windows: Sequence[WindowEvidence]) -> list[Reason]:
-    """That the sound is off, if it surely and notably is, and whether it is so in most of ``windows``, or wanders."""
-    sure = sync.confidence is not None and sync.confidence >= SURE_OF_OFFSET
+    """That the sound is off, if it surely and notably is, and whether it is so in most of ``windows``, or wanders.
+
+    Nothing where most windows do not agree on it: with another's voice some offset is the best of the whole, too.
+    """
+    sure = sync.confidence is not None and sync.confidence >= SURE_OF_OFFSET and agreement(windows) >= 0.5
     if not sure or sync.offset_ms is None or abs(sync.offset_ms) < NOTABLE_OFFSET_MS:
         return []
     late = "late" if sync.offset_ms > 0 else "early"

@@ -141,6 +141,10 @@ def test_reasons_name_the_evidence():
     assert codes([5] * 100) == ["in_sync", "filmed_face", "constant_offset"]
     assert codes([5] * 100, replace(RULE, sharpness=0.1)) == ["in_sync", "filmed_face"]
     assert codes(wandering(250))[:2] == ["wandering_offset", "low_sync"]
+    seldom = np.where(np.arange(20) % 3, np.random.default_rng(0).integers(-15, 0, 20), 5).repeat(25).tolist()
+    surer = replace(RULE, sharpness=9.0)
+    best = surer.sync(slide(face(seldom), 1.0, 0.2))
+    assert best.offset_ms == 200 and best.confidence > 0.9 and "constant_offset" not in codes(seldom, surer)
     assert codes([0] * 100, rendered=4.0) == ["rendered_face"]
     rough = replace(RULE, of_real=(*RULE.of_real[:4], -1.5, -1.5, -1.5, *RULE.of_real[7:]))
     assert codes([0] * 100, rough, smooth=0.05) == ["smooth_motion"]
