@@ -28,7 +28,7 @@ WANDER = 4
 changing amount; with another voice it lies anywhere."""
 
 APART = 3
-"""Frames from one to the next between which mouth and sound should change alike; lips are that long on their way."""
+"""Frames between two instants, from the one to the other of which a mouth and its voice change alike."""
 
 LEAST_CHANGE = 1.0
 """In units of similarity: what changes less is as good as still."""
@@ -119,9 +119,9 @@ class WindowEvidence:
         first = max(self.track_offset + MAX_OFFSET - WANDER, 0)
         at = first + int(self.curve[first : self.track_offset + MAX_OFFSET + WANDER + 1].argmax())
         inner = min(max(at, APART), 2 * MAX_OFFSET - APART)
-        alike = self.similarity[inner] - (self.similarity[inner - APART] + self.similarity[inner + APART]) / 2
+        shared = self.similarity[inner] - (self.similarity[inner - APART] + self.similarity[inner + APART]) / 2
         agrees = abs(self.offset - self.track_offset) <= WANDER
-        return np.array([self.similarity[at], alike / max(self.change, LEAST_CHANGE), agrees], np.float64)
+        return np.array([self.similarity[at], shared / max(self.change, LEAST_CHANGE), agrees], np.float64)
 
 
 def speech_frames(probability: np.ndarray, end: int, first: int = 0) -> np.ndarray:
