@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import binary_dilation, binary_opening
-from scipy.special import logsumexp
 
 from model.audio import SPEECH_THRESHOLD
 from model.detector import EMBEDDING, MAX_OFFSET
@@ -171,15 +170,15 @@ def fit_among_mouths(similarity: np.ndarray, visible: np.ndarray) -> np.ndarray:
     there is no sound, all similarities are 0; it is taken to suit mouths as sounds usually do.
     """
     frames, offsets = similarity.shape
-    with_sound = np.full((frames + offsets - 1, offsets), -np.inf)
+    with_sound = np.full((frames + offsets - 1, offsets), -np.inf, np.float32)
     for offset in range(offsets):
         with_sound[offset : offset + frames, offset] = np.where(visible, similarity[:, offset], -np.inf)
     mouths = np.isfinite(with_sound)
     known = (mouths & (with_sound != 0)).any(1)
-    usual = logsumexp(with_sound[known], axis=1) - np.log(mouths[known].sum(1))
-    of_sound = np.full(len(with_sound), usual.mean() if known.any() else 0.0)
+    usual = np.logaddexp.reduce(with_sound, axis=1)[known] - np.log(mouths[known].sum(1))
+    of_sound = np.full(len(with_sound), usual.mean() if known.any() else 0.0, np.float32)
     of_sound[known] = usual
-    return (similarity - sliding_window_view(of_sound, offsets)).astype(np.float32)
+    return similarity - sliding_window_view(of_sound, offsets)
 
 
 def window_starts(first: int, last: int, window_s: float, hop_s: float) -> list[int]:
