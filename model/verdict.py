@@ -91,6 +91,9 @@ NOTABLE = 1.0
 NOTABLE_OFFSET_MS = 80
 SURE_OF_OFFSET = 0.9
 
+WANDERS = 0.5
+"""Share of windows that agree on the offset below which it wanders, and there is no constant one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
@@ -497,7 +500,7 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
         detail = f"The colours of the mouth change more than those above it, as if painted picture by picture, {when}."
         found.append(Reason("restless_colours", detail))
     if by.sync >= enough > 0:
-        if agreement(windows) < 0.5:
+        if agreement(windows) < WANDERS:
             found.append(Reason("wandering_offset", f"The best offset wanders: only {share}."))
         found.append(_poor_sync(rule, worst, when))
     return found
@@ -530,7 +533,7 @@ def offset_reasons(sync: Sync, windows: Sequence[WindowEvidence]) -> list[Reason
 
     Nothing where most windows do not agree on it: with another's voice some offset is the best of the whole, too.
     """
-    sure = sync.confidence is not None and sync.confidence >= SURE_OF_OFFSET and agreement(windows) >= 0.5
+    sure = sync.confidence is not None and sync.confidence >= SURE_OF_OFFSET and agreement(windows) >= WANDERS
     if not sure or sync.offset_ms is None or abs(sync.offset_ms) < NOTABLE_OFFSET_MS:
         return []
     late = "late" if sync.offset_ms > 0 else "early"

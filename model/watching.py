@@ -18,8 +18,8 @@ from model.windows import (
     aligned_sound,
     fit_among_mouths,
     frozen,
+    mean_change,
     slide,
-    sound_at,
     speech_frames,
     window_starts,
 )  # fmt: skip
@@ -129,13 +129,12 @@ class WatchedFace:
         return fit[first - start : end - start]
 
     def _evidence(self, first: int, end: int) -> FaceEvidence:
-        of_mouth, of_sound = self._change[first:end], sound_at(self._heard.change, self._first + first, end - first)
         return FaceEvidence(
             track_id=self._track_id,
             first=self._first + first,
             similarity=np.array(self._similarity[first:end]),
             fit=self._fit(first, end),
-            change=(np.array(of_mouth) + of_sound) / 2,
+            change=mean_change(np.array(self._change[first:end]), self._heard.change, self._first + first),
             usable=self._usable(first, end),
             speech=self._speech(first, end),
             visible=np.array(self._visible[first:end]),

@@ -155,10 +155,13 @@ def aligned_sound(audio: np.ndarray, first: int, frames: int) -> np.ndarray:
     return around
 
 
-def sound_at(per_frame: np.ndarray, first: int, frames: int) -> np.ndarray:
-    """(frames,) from frame ``first`` on, of what is known (T,) of the sound; 0 where there is none."""
-    known = per_frame[first : first + frames]
-    return np.pad(known, (0, frames - len(known)))
+def mean_change(of_mouth: np.ndarray, of_sound: np.ndarray, first: int) -> np.ndarray:
+    """(T,): mean of how much a mouth changes in frames ``first`` to ``first`` + T - 1, (T,), and the sound does there.
+
+    ``of_sound``: from frame 0 on; where there is none, it does not change.
+    """
+    there = of_sound[first : first + len(of_mouth)]
+    return (of_mouth + np.pad(there, (0, len(of_mouth) - len(there)))) / 2
 
 
 def fit_among_mouths(similarity: np.ndarray, visible: np.ndarray) -> np.ndarray:

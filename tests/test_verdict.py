@@ -38,6 +38,7 @@ from model.windows import (
     aligned_sound,
     fit_among_mouths,
     frozen,
+    mean_change,
     over_time,
     slide,
     speech_frames,
@@ -280,7 +281,7 @@ def test_mouth_and_sound_change_alike_as_far_as_one_is_the_other(likeness, share
     mouth = likeness * sound + (1 - likeness**2) ** 0.5 * other
     similarity = detector.offset_similarity(mouth, aligned_sound(sound, 0, 200))
     seen = np.ones(200, bool)
-    change = (detector.change(mouth) + detector.change(sound)) / 2
+    change = mean_change(detector.change(mouth), detector.change(sound), 0)
     whole = replace(face([0] * 200), similarity=similarity, fit=fit_among_mouths(similarity, seen), change=change)
     found = [window.sync_facts[1] for window in slide(whole, 1.0, 0.2, offset=0)]
     assert np.mean(found) == pytest.approx(share, abs=0.06)

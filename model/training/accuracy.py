@@ -62,7 +62,7 @@ def window_starts(clip: PreparedClip, frames: int, windows: int) -> np.ndarray:
     return np.array(starts, int)
 
 
-def embeddings(detector: LipSyncDetector, clip: PreparedClip) -> tuple[Tensor, Tensor]:
+def _embeddings(detector: LipSyncDetector, clip: PreparedClip) -> tuple[Tensor, Tensor]:
     """Video and audio embeddings of a whole clip, (T, 256) each."""
     device = next(detector.parameters()).device
     video = torch.cat([
@@ -70,6 +70,13 @@ def embeddings(detector: LipSyncDetector, clip: PreparedClip) -> tuple[Tensor, T
         for piece, skip, keep in _pieces(clip)
     ])  # fmt: skip
     return video, detector.encode_audio(sound_of(clip).to(device)[None, None])[0]
+
+
+def offset_similarity(detector: LipSyncDetector, clip: PreparedClip) -> Tensor:
+    """(T, 31) of a whole clip, see `LipSyncDetector.offset_similarity`; 0 where there is no sound."""
+    video, audio = _embeddings(detector, clip)
+    silent = audio.new_zeros(MAX_OFFSET, audio.shape[1])
+    return detector.offset_similarity(video[None], torch.cat([silent, audio, silent])[None])[0]
 
 
 def sound_of(clip: PreparedClip) -> Tensor:
@@ -91,11 +98,7 @@ def _pieces(clip: PreparedClip, size: int = 250, margin: int = CONTEXT) -> Itera
 def _shared(detector: LipSyncDetector, clip: PreparedClip, windows: int) -> dict[int, np.ndarray]:
     if len(clip.crops) < 2 * MAX_OFFSET + 1:
         return {frames: np.zeros(0, int) for frames in WINDOW_FRAMES}
-    video, audio = embeddings(detector, clip)
-    silent = audio.new_zeros(MAX_OFFSET, audio.shape[1])
-    around = torch.cat([silent, audio, silent])
-    similarity = detector.offset_similarity(video[None], around[None])[0].cpu().numpy()
-    fit = fit_among_mouths(similarity, clip.visible)
+    fit = fit_among_mouths(offset_similarity(detector, clip).cpu().numpy(), clip.visible)
     total = np.concatenate([np.zeros((1, fit.shape[1])), fit.cumsum(0)])
     found = {}
     for frames in WINDOW_FRAMES:

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from model.detector import MAX_OFFSET, LipSyncDetector
-from model.training.accuracy import embeddings
+from model.training.accuracy import offset_similarity
 from model.training.clips import Clip
 from model.training.prepare import PreparedClip
 
@@ -39,10 +38,8 @@ class KnownOffset:
 
 def offset_curve(network: LipSyncDetector, clip: PreparedClip) -> np.ndarray:
     """(13,): mean log share of each offset from -6 to 6 among the 13, over the frames that have all of them."""
-    video, audio = embeddings(network, clip)
-    silent = audio.new_zeros(MAX_OFFSET, audio.shape[1])
-    similarity = network.offset_similarity(video[None], torch.cat([silent, audio, silent])[None])[0]
-    near = similarity[REACH : len(video) - REACH, MAX_OFFSET - REACH : MAX_OFFSET + REACH + 1]
+    similarity = offset_similarity(network, clip)
+    near = similarity[REACH : len(similarity) - REACH, MAX_OFFSET - REACH : MAX_OFFSET + REACH + 1]
     return near.log_softmax(1).sum(0).numpy() if len(near) else np.zeros(2 * REACH + 1)
 
 

@@ -25,8 +25,8 @@ from model.windows import (
     aligned_sound,
     fit_among_mouths,
     frozen,
+    mean_change,
     slide,
-    sound_at,
     speech_frames,
 )  # fmt: skip
 
@@ -150,7 +150,7 @@ def face_evidence(detector: Detector, clip: EmbeddedClip) -> FaceEvidence:
         0,
         similarity,
         fit_among_mouths(similarity, clip.visible),
-        (detector.change(clip.video) + sound_at(detector.change(clip.audio), 0, frames)) / 2,
+        mean_change(detector.change(clip.video), detector.change(clip.audio), 0),
         clip.visible & ~frozen(clip.held, frames) & speech,
         speech,
         clip.visible,
