@@ -8,24 +8,25 @@ of their own, and so is how much more the colours of the lips change than those 
 alike: how unusual they are adds to it. No generator has a say in that, so none is needed to know an unseen one.
 Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a fake throughout,
 and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of real and fake. Two
-seconds are held against the rest of their own video, too: camera, light and person are the same there, so that a mouth
-which looks more rendered for a while is told better than one among strangers; that makes a video suspicious, but gets
-nobody called fake. All numbers are fitted on people that no detector was trained on (`model.training.fit_verdict`).
-Where compression or a filter took away what tells filmed from rendered by looks and by how smooth colours are, only
-voice, motion in grey and restless colours are asked, with odds of their own. Two thresholds make the verdict; between
-them it is inconclusive.
+seconds are held against the rest of their own video, too (`model.changes`): camera, light and person are the same
+there, so that a mouth which looks more rendered for a while, or fits its voice worse, is told better than one among
+strangers; that makes a video suspicious, but gets nobody called fake. All numbers are fitted on people that no detector
+was trained on (`model.training.fit_verdict`). Where compression or a filter took away what tells filmed from rendered
+by looks and by how smooth colours are, only voice, motion in grey and restless colours are asked, with odds of their
+own. Two thresholds make the verdict; between them it is inconclusive.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
 
+from model.changes import STRETCH_S, changes, stretches, sums
 from model.detector import MAX_OFFSET
 from model.media import GRID_FPS
 from model.motion import SMOOTHED
@@ -64,6 +65,9 @@ SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS = slice(0, 3), slice(3, 4), sl
 CONTENT = slice(3, 8)
 """Which facts belong together, and all but the first."""
 
+ALIKE = slice(0, 2)
+"""Those of sync that tell for two seconds: in clean sound nearly all windows agree on the offset, or nearly none."""
+
 UNTOLD = [LOOK.start, SMOOTH_COLOURS.start]
 """What coarse video does not tell: the look, and how smooth colours are."""
 
@@ -77,10 +81,7 @@ real video than a network knows, so that none of that alone gets a video called 
 MOST_OF_PIXELS = float(MOST_UNUSUAL[CONTENT].max())
 
 MOST_CHANGED = 4.0
-"""Times what is usual that a change of looks within a video counts at most: who walks up to a camera changes, too."""
-
-STRETCH_S = 2.0
-"""A part of a video that is fake for this long is looked for."""
+"""Times what is usual that a change within a video counts at most: who walks up to a camera changes, too."""
 
 MARGIN = 1.0
 """By how much the log-odds of a fake in part must exceed those of a fake throughout to count instead."""
@@ -134,6 +135,40 @@ class Odds:
         return Odds(*(logistic.times(share) for logistic in (self.window, self.whole, self.worst)))
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeOdds:
+    """How likely two seconds are fake by how much more suspicious some facts are there than in the rest of their video.
+
+    ``usual``: by how much each fact changes in real video (root of the mean square); ``tail``: by how many times that
+    more the most changed 2 s of real video do when it is e times as long; ``odds``: of how many times that they do.
+    """
+
+    usual: tuple[float, ...]
+    tail: float
+    odds: Logistic
+
+    def times_usual(self, more: np.ndarray) -> float:
+        """How many times what is usual the facts change; ``more``: by how much more suspicious each is."""
+        return float(np.sqrt(np.mean(np.clip(more / np.array(self.usual), 0.0, None) ** 2)))
+
+    def counted(self, times: float, seconds: float) -> np.ndarray:
+        """(1,): what counts of `times_usual`, the most of a video with so many seconds of evidence."""
+        by_chance = self.tail * np.log(max(1.0, seconds / STRETCH_S))
+        return np.clip([times - by_chance], 0.0, MOST_CHANGED)
+
+    def log_odds(self, times: float, seconds: float) -> float:
+        """Log-odds of a fake in part, by the same."""
+        return self.odds.log_odds(self.counted(times, seconds)) - MARGIN
+
+
+class Changed(NamedTuple):
+    """``windows`` of 2 s, and how many times what is usual their ``look``, and their ``sync``, change from the rest."""
+
+    windows: Sequence[WindowEvidence]
+    look: float
+    sync: float
+
+
 class Kinds(NamedTuple):
     """How unusual of real video each kind of evidence is: 0 not at all.
 
@@ -153,12 +188,11 @@ class VerdictRule:
 
     ``out_of_sync``: probability of one window being out of sync, from its `sync_facts`. ``rendered``: of its
     mouth being rendered, from its `content_facts`. ``of_real``, ``spread``: mean and standard deviation of the
-    facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video. ``change``: by
-    how much looks of 2 s differ from those of the rest of a real video; ``changed``: log-odds of a fake in part from
-    how many times that they do. ``fine`` and ``coarse``: probabilities from all facts, and from those
-    that coarse video tells; ``tail``: by how much more unusual the worst 2 s of real video are when it is e times as
-    long. ``sharpness``: what the mean fit by offset is multiplied by to make a softmax of it an honest
-    probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
+    facts of real videos; ``flutter``: standard deviation of those of 1 s about the mean of their video.
+    ``look_change``, ``sync_change``: what changes within a video say. ``fine`` and ``coarse``: probabilities from all
+    facts, and from those that coarse video tells; ``tail``: by how much more unusual the worst 2 s of real video are
+    when it is e times as long. ``sharpness``: what the mean fit by offset is multiplied by to make a softmax of it an
+    honest probability of the offset. ``real_below``, ``fake_above``: thresholds of the fake probability.
     """
 
     out_of_sync: Logistic
@@ -166,8 +200,8 @@ class VerdictRule:
     of_real: tuple[float, ...]
     spread: tuple[float, ...]
     flutter: tuple[float, ...]
-    change: float
-    changed: Logistic
+    look_change: ChangeOdds
+    sync_change: ChangeOdds
     fine: Odds
     coarse: Odds
     tail: float
@@ -190,15 +224,22 @@ class VerdictRule:
     def log_odds(self, windows: Sequence[WindowEvidence]) -> float:
         """Log-odds of the same."""
         fine = not is_coarse(windows)
-        log_odds = self.odds(fine).log_odds(self.video_facts(windows, fine))
-        return max(log_odds, self.changed_log_odds(windows)) if fine else log_odds
+        seconds = evidence_s(windows)
+        changed = [self.change_log_odds(one, seconds) for one in self.changed(windows)]
+        return max([self.odds(fine).log_odds(self.video_facts(windows, fine)), *changed])
 
-    def changed_log_odds(self, windows: Sequence[WindowEvidence]) -> float:
-        """Log-odds of a fake in part, by how much more rendered 2 s look than the rest of their face."""
-        return self._changed_by(max((change.logit for change in look_changes(windows)), default=0.0))
+    def changed(self, windows: Sequence[WindowEvidence]) -> list[Changed]:
+        """By how much every two seconds of windows with evidence differ from the rest of their face."""
+        fine, signs, found = not is_coarse(windows), np.array([*SUSPICIOUS.values()]), []
+        for change in changes(windows):
+            more = signs * change.facts
+            look = self.look_change.times_usual(more[LOOK]) if fine else 0.0
+            found.append(Changed(change.windows, look, self.sync_change.times_usual(more[ALIKE])))
+        return found
 
-    def _changed_by(self, change: float) -> float:
-        return self.changed.log_odds(np.clip([change / self.change], 0.0, MOST_CHANGED)) - MARGIN
+    def change_log_odds(self, changed: Changed, seconds: float) -> float:
+        """Log-odds of a fake in part of a video with so many seconds of evidence."""
+        return max(self.look_change.log_odds(changed.look, seconds), self.sync_change.log_odds(changed.sync, seconds))
 
     def window_probability(self, window: WindowEvidence) -> float:
         """Probability that one window alone is of a lip-sync fake."""
@@ -206,13 +247,13 @@ class VerdictRule:
         return self.odds(fine).window(np.array([self.unusual(self.told(window.facts, fine), evidence_s([window]))]))
 
     def window_probabilities(self, windows: Sequence[WindowEvidence]) -> list[float]:
-        """Of all windows with evidence of a face: each alone, or by how much looks change in the 2 s around it."""
-        changes = look_changes(windows) if windows and not is_coarse(windows) else []
-        changed = {change.windows[len(change.windows) // 2].start: change.logit for change in changes}
-        return [
-            max(self.window_probability(window), float(expit(self._changed_by(changed.get(window.start, 0.0)))))
-            for window in windows
-        ]  # fmt: skip
+        """Of all windows with evidence of a face: each alone, or by how much the 2 s around it differ from the rest."""
+        seconds = evidence_s(windows)
+        around = {
+            changed.windows[len(changed.windows) // 2].start: float(expit(self.change_log_odds(changed, seconds)))
+            for changed in (self.changed(windows) if windows else ())
+        }
+        return [max(self.window_probability(window), around.get(window.start, 0.0)) for window in windows]
 
     def odds(self, fine: bool) -> Odds:
         """Those of video that is ``fine``, or is not."""
@@ -238,7 +279,7 @@ class VerdictRule:
     def unusual_stretches(self, windows: Sequence[WindowEvidence], fine: bool) -> list[float]:
         """How unusual each of `stretches` is."""
         ordered, seconds = sorted(windows, key=lambda window: window.start), min(STRETCH_S, evidence_s(windows))
-        total = np.cumsum([np.zeros(len(SUSPICIOUS)), *(window.facts for window in ordered)], axis=0)
+        total = sums(ordered)
         means = [(total[end] - total[first]) / (end - first) for first, end in stretches(ordered)]
         return [self.unusual(self.told(mean, fine), seconds) for mean in means]
 
@@ -288,8 +329,8 @@ EVEN = Odds(Logistic((0,), 0), Logistic((0,), 0), Logistic((0,), 0))
 NEVER = Logistic((0,), -9)
 UNFITTED = VerdictRule(
     out_of_sync=Logistic((0,) * 3, 0), rendered=Logistic((0,) * 5, 0), of_real=(0,) * 8, spread=(1,) * 8,
-    flutter=(0,) * 8, change=1.0, changed=NEVER, fine=EVEN, coarse=EVEN, tail=0.0, sharpness=1.0, real_below=0.5,
-    fake_above=0.5,
+    flutter=(0,) * 8, look_change=ChangeOdds((1,), 0, NEVER), sync_change=ChangeOdds((1, 1), 0, NEVER), fine=EVEN,
+    coarse=EVEN, tail=0.0, sharpness=1.0, real_below=0.5, fake_above=0.5,
 )  # fmt: skip
 """Says nothing, at even odds; to gather evidence with before there is a rule."""
 
@@ -304,6 +345,9 @@ def parse_rule(content: bytes) -> VerdictRule:
     def odds(one: dict) -> Odds:
         return Odds(*(logistic(one[name]) for name in ("window", "whole", "worst")))
 
+    def change(one: dict) -> ChangeOdds:
+        return ChangeOdds(tuple(one["usual"]), one["tail"], logistic(one["odds"]))
+
     return VerdictRule(
         out_of_sync=logistic(facts["out_of_sync"]),
         rendered=logistic(facts["rendered"]),
@@ -312,8 +356,8 @@ def parse_rule(content: bytes) -> VerdictRule:
         of_real=tuple(facts["of_real"]),
         spread=tuple(facts["spread"]),
         flutter=tuple(facts["flutter"]),
-        change=facts["change"],
-        changed=logistic(facts["changed"]),
+        look_change=change(facts["look_change"]),
+        sync_change=change(facts["sync_change"]),
         tail=facts["tail"],
         sharpness=facts["sharpness"],
         real_below=facts["real_below"],
@@ -366,59 +410,6 @@ def enough_evidence(windows: Sequence[WindowEvidence]) -> bool:
 def can_be_judged(windows: Sequence[WindowEvidence]) -> bool:
     """Whether windows with evidence are enough for a probability."""
     return enough_evidence(windows) and not too_compressed(windows)
-
-
-def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
-    """First window of every stretch of 2 s, and the one after its last; sparse stretches are left out.
-
-    ``ordered``: windows of one length by their starts.
-    """
-    starts, length = np.array([w.start for w in ordered]), ordered[0].end - ordered[0].start
-    reach = max(0, round(STRETCH_S * GRID_FPS) - length)
-    ends = np.searchsorted(starts, starts + reach, side="right")
-    counts = ends - np.arange(len(starts))
-    whole = starts <= max(starts[0], starts[-1] - reach)
-    dense = 2 * counts >= counts[whole].max()
-    return [(first, int(ends[first])) for first in np.flatnonzero(whole & dense).tolist()]
-
-
-@dataclass(frozen=True, slots=True)
-class LookChange:
-    """A stretch of 2 s of one face, its ``windows``.
-
-    ``logit``: by how much more rendered they look than the rest of the face's windows with evidence.
-    """
-
-    windows: Sequence[WindowEvidence]
-    logit: float
-
-
-def look_changes(windows: Sequence[WindowEvidence]) -> list[LookChange]:
-    """Those of every face's `stretches` beside which there are as many seconds of evidence, or more."""
-    faces: dict[int, list[WindowEvidence]] = defaultdict(list)
-    for window in sorted(windows, key=lambda window: window.start):
-        faces[window.track_id].append(window)
-    return [change for of_one in faces.values() for change in _look_changes_of(of_one)]
-
-
-def _look_changes_of(ordered: Sequence[WindowEvidence]) -> list[LookChange]:
-    starts, ends = (np.array([getattr(window, edge) for window in ordered]) for edge in ("start", "end"))
-    total = np.cumsum([0.0, *(window.rendered for window in ordered)])
-    usable = np.zeros(ends[-1], bool)
-    for window in ordered:
-        usable[window.start : window.end] |= window.usable
-    seen = np.cumsum([0, *usable])
-    found = []
-    for first, last in stretches(ordered):
-        start, end = int(starts[first]), int(ends[last - 1])
-        before, after = int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(starts, end))
-        others = before + len(ordered) - after
-        elsewhere_s = (seen[-1] - seen[end] + seen[start]) / GRID_FPS
-        if others and elsewhere_s >= STRETCH_S:
-            inside = (total[last] - total[first]) / (last - first)
-            outside = (total[before] + total[-1] - total[after]) / others
-            found.append(LookChange(ordered[first:last], float(inside - outside)))
-    return found
 
 
 def agreement(windows: Sequence[WindowEvidence]) -> float:
@@ -485,12 +476,11 @@ def _coarseness(windows: Sequence[WindowEvidence], limit: str = "") -> str:
 
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
-    worst, fine = _worst_stretch(rule, windows), not is_coarse(windows)
-    by = rule.suspicion(worst, fine)
-    changed = fine and rule.changed_log_odds(windows) >= logit(rule.real_below)
-    enough = NOTABLE if changed else min(NOTABLE, max(by))
+    worst = _worst_stretch(rule, windows)
+    by = rule.suspicion(worst, not is_coarse(windows))
+    found = _changes(rule, windows)
+    enough = NOTABLE if found else min(NOTABLE, max(by))
     when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)
-    found = [_changed_look(windows)] if changed else []
     if by.look >= enough > 0:
         found.append(Reason("rendered_face", f"The mouth looks rendered rather than filmed, {when}."))
     if by.motion >= enough > 0:
@@ -506,10 +496,21 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
     return found
 
 
-def _changed_look(windows: Sequence[WindowEvidence]) -> Reason:
-    when = spans_text(max(look_changes(windows), key=lambda change: change.logit).windows)
-    detail = f"The mouth looks more rendered {when} than in the rest of the video. A face that comes nearer, or other "
-    return Reason("changed_look", detail + "light, can do that, too: it makes nothing a fake by itself.")
+def _changes(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[Reason]:
+    found, enough, seconds = [], logit(rule.real_below), evidence_s(windows)
+    changed = rule.changed(windows)
+    look, sync = (max(changed, key=by, default=None) for by in (attrgetter("look"), attrgetter("sync")))
+    if look and rule.look_change.log_odds(look.look, seconds) >= enough:
+        detail = f"The mouth looks more rendered {spans_text(look.windows)} than in the rest of the video. A face that "
+        detail += "comes nearer, or other light, can do that, too: it makes nothing a fake by itself."
+        found.append(Reason("changed_look", detail))
+    if sync and rule.sync_change.log_odds(sync.sync, seconds) >= enough:
+        detail = f"Mouth and voice fit worse {spans_text(sync.windows)} than in the rest of the video, as where other "
+        detail += (
+            "words were put in. Somebody off screen, or noise, can do that, too: it makes nothing a fake by itself."
+        )
+        found.append(Reason("changed_sync", detail))
+    return found
 
 
 def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) -> Reason:

@@ -11,7 +11,7 @@ from model.results import DetectorInfo
 from model.training.clips import Clip
 from model.training.fit_verdict import _highest, fit
 from model.training.report import Report
-from model.training.trials import EmbeddedClip, joined_windows, windows_with_evidence
+from model.training.trials import PARTIAL, EmbeddedClip, joined_windows, windows_with_evidence
 from model.training.verdict_figures import joined
 from model.verdict import UNFITTED, VerdictRule, evidence_s
 
@@ -107,15 +107,52 @@ def rendered_for_a_while(clip: EmbeddedClip, by: float) -> EmbeddedClip:
     return replace(clip, rendered=clip.rendered + by * (np.abs(np.arange(FRAMES) - FRAMES / 2) < 25))
 
 
-def test_looks_that_change_make_a_video_suspicious_and_get_nothing_called_fake(detector, rule, people, generated):
-    wiser = fit(detector, people, generated, in_part=[rendered_for_a_while(one, 2.0) for one in people])
-    assert wiser.change > 0 and wiser.changed.weights[0] > 0
-    assert replace(wiser, change=rule.change, changed=rule.changed) == rule, "nothing else is learnt from them"
+def saying_other_words(clip: EmbeddedClip) -> EmbeddedClip:
+    """The same clip, but for 2 s it is heard saying what it says at another moment."""
+    middle, other = (slice(first, first + PARTIAL) for first in ((FRAMES - PARTIAL) // 2, 0))
+    audio = clip.audio.copy()
+    audio[middle] = clip.audio[other]
+    return clip.with_sound(audio, clip.speech)
+
+
+@pytest.fixture(scope="module")
+def wiser(detector, people, generated):
+    """The rule that also knows what changes within a video say."""
+    painted = [rendered_for_a_while(one, 2.0) for one in people]
+    return fit(detector, people, generated, painted=painted, said=[saying_other_words(one) for one in people])
+
+
+def test_looks_that_change_make_a_video_suspicious(detector, rule, wiser):
+    assert [len(odds.usual) for odds in (wiser.look_change, wiser.sync_change)] == [1, 2]
+    for odds in (wiser.look_change, wiser.sync_change):
+        assert min(odds.usual) > 0 and odds.odds.weights[0] > 0
+    assert wiser.sync_change.tail > 0
+    unchanged = replace(wiser, look_change=rule.look_change, sync_change=rule.sync_change)
+    assert unchanged == rule, "nothing else is learnt from them"
     someone = talking("x", -2)
-    changed = [probability(detector, wiser, rendered_for_a_while(someone, by)) for by in (0.0, 1.0, 3.0, 100.0)]
-    assert changed[0] == probability(detector, rule, someone) < 0.4 < changed[1] < changed[2]
-    windows = windows_with_evidence(detector, rendered_for_a_while(someone, 100.0))
-    assert wiser.changed_log_odds(windows) < logit(wiser.fake_above)
+    looks = [probability(detector, wiser, rendered_for_a_while(someone, by)) for by in (0.0, 1.0, 3.0, 100.0)]
+    assert probability(detector, rule, someone) <= looks[0] < 0.3 < looks[1] < looks[2] == looks[3]
+
+
+def test_other_words_for_a_while_make_a_video_suspicious_and_get_nothing_called_fake(detector, wiser):
+    someone = talking("x", -2)
+    untouched, spoken, painted = (
+        max(wiser.change_log_odds(one, evidence_s(windows)) for one in wiser.changed(windows))
+        for clip in (someone, saying_other_words(someone), rendered_for_a_while(someone, 100.0))
+        for windows in [windows_with_evidence(detector, clip)]
+    )
+    assert untouched < 0 < spoken < logit(wiser.fake_above) > painted
+
+
+def test_sound_that_is_heard_worse_makes_it_usual_that_mouth_and_voice_fit_worse_for_a_while(
+    detector, people, generated, wiser
+):
+    spoken = [saying_other_words(one) for one in people]
+    painted = [rendered_for_a_while(one, 2.0) for one in people]
+    heard_worse = [talking(f"p{k}", -2, likeness=0.03, number=9) for k in range(10)]
+    warier = fit(detector, people, generated, heard_worse=heard_worse, painted=painted, said=spoken)
+    assert min(np.divide(warier.sync_change.usual, wiser.sync_change.usual)) > 1
+    assert warier.look_change.usual == wiser.look_change.usual
 
 
 def test_the_threshold_is_set_by_people_however_many_parts_they_have(rule):

@@ -18,6 +18,7 @@ from model.training.in_part import (
     CODED,
     GENERATED,
     KINDS,
+    SAID,
     UNTOUCHED,
     Painters,
     kinds_of,
@@ -56,10 +57,15 @@ def test_two_seconds_of_the_mouth_are_painted_anew_and_nothing_before_them(writt
 
 def test_what_is_said_there_is_what_is_said_elsewhere(written):
     said = {kind: load_audio(MediaFile(written[kind])) for kind in KINDS}
-    assert np.array_equal(said[GENERATED], said[CODED])
+    assert np.array_equal(said[GENERATED], said[CODED]) and np.array_equal(said[GENERATED], said[SAID])
     differs = np.abs(said[GENERATED] - said[UNTOUCHED]).reshape(-1, SAMPLES_PER_FRAME).max(1) > 0.01
     changed = np.flatnonzero(differs)
     assert PARTIAL / 2 < len(changed) <= PARTIAL + 6 and changed[-1] - changed[0] <= PARTIAL + 6
+
+
+def test_words_alone_are_put_over_the_mouth_as_it_was(written):
+    before, after = (np.stack([f.rgb for f in MediaFile(written[k]).frames()]) for k in (UNTOUCHED, SAID))
+    assert np.array_equal(before, after)
 
 
 def test_words_are_put_in_without_a_click():
@@ -78,5 +84,6 @@ def test_too_short_a_clip_is_left_alone(tmp_path, painters):
 
 def test_each_kind_is_a_clip_of_its_own():
     kinds = kinds_of(Clip("real/lrs3/ann/1.mp4", False, "lrs3", "ann"))
-    assert [(one.fake, one.identity) for one in kinds.values()] == [(False, "ann"), (True, "ann"), (True, "ann")]
-    assert len({one.path for one in kinds.values()}) == len(KINDS) == 3
+    assert [kind for kind, one in kinds.items() if one.fake] == [GENERATED, CODED, SAID]
+    assert {one.identity for one in kinds.values()} == {"ann"}
+    assert len({one.path for one in kinds.values()}) == len(KINDS) == 4

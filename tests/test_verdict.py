@@ -8,25 +8,26 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import uniform_filter1d
 
+from model.changes import changes, stretches
 from model.detector import EMBEDDING, MAX_OFFSET
 from model.engine import Detector
 from model.results import DetectorInfo
 from model.verdict import (
+    LOOK,
     MARGIN,
     MOST_CHANGED,
     UNFITTED,
+    ChangeOdds,
     Logistic,
     Odds,
     VerdictRule,
     can_be_judged,
     evidence_s,
     is_coarse,
-    look_changes,
     parse_rule,
     reasons_for,
     save_rule,
     spans_text,
-    stretches,
     too_compressed,
     too_compressed_reasons,
 )
@@ -51,8 +52,8 @@ RULE = VerdictRule(
     of_real=(6.0, 0.75, 1.0, -3.0, -0.5, -0.5, -0.5, 0.2),
     spread=(0.5, 0.1, 0.2, 1.0, 0.5, 0.5, 0.5, 0.3),
     flutter=(0.0,) * 8,
-    change=1.0,
-    changed=Logistic((2.0,), -6.0),
+    look_change=ChangeOdds((1.0,), 0.0, Logistic((2.0,), -6.0)),
+    sync_change=ChangeOdds((1.0, 0.1), 0.0, Logistic((2.0,), -6.0)),
     fine=Odds(window=Logistic((2.0,), -4.0), whole=Logistic((2.0,), -4.0), worst=Logistic((2.0,), -5.0)),
     coarse=Odds(window=Logistic((1.0,), -2.0), whole=Logistic((1.0,), -2.0), worst=Logistic((1.0,), -3.0)),
     tail=0.5,
@@ -195,50 +196,74 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     assert suspicious and all(w.start >= 175 and w.end <= 275 for w in suspicious)
 
 
+def most_changed(rule: VerdictRule, windows: list[WindowEvidence]) -> float:
+    """Log-odds of a fake in part, by whatever changes."""
+    return max(rule.change_log_odds(one, evidence_s(windows)) for one in rule.changed(windows))
+
+
 def test_a_mouth_that_looks_rendered_for_a_while_is_held_against_the_rest_of_it():
     look = np.full(250, -3.0)
     look[100:150] = -1.0
     windows = slide(face([0] * 250, rendered=look), 1.0, 0.2)
     assert reasons_for(RULE, 0.1, windows)[0].code != "changed_look"
-    most = max(look_changes(windows), key=lambda change: change.logit)
-    assert spans_text(most.windows) == "from 4.0 to 6.0 s" and most.logit == pytest.approx(2.0, abs=0.1)
-    assert RULE.changed_log_odds(windows) == pytest.approx(2 * most.logit - 6 - MARGIN)
+    most = max(changes(windows), key=lambda change: change.facts[LOOK])
+    assert spans_text(most.windows) == "from 4.0 to 6.0 s" and most.facts[LOOK] == pytest.approx(2.0, abs=0.1)
+    assert most_changed(RULE, windows) == pytest.approx(2 * most.facts[LOOK][0] - 6 - MARGIN)
     much = slide(face([0] * 250, rendered=20 * look), 1.0, 0.2)
-    assert RULE.changed_log_odds(much) == 2 * MOST_CHANGED - 6 - MARGIN, "it counts only so much"
+    assert most_changed(RULE, much) == 2 * MOST_CHANGED - 6 - MARGIN, "it counts only so much"
     softer = slide(face([0] * 250, rendered=-look), 1.0, 0.2)
-    assert RULE.changed_log_odds(softer) < RULE.changed_log_odds(windows), (
-        "looking more filmed is no change that counts"
-    )
+    assert most_changed(RULE, softer) < most_changed(RULE, windows), "looking more filmed is no change that counts"
 
 
-def test_windows_point_at_where_looks_change():
-    rule, look = replace(RULE, changed=Logistic((4.0,), -6.0)), np.full(250, -3.0)
+def test_a_mouth_that_fits_its_voice_worse_for_a_while_is_held_against_the_rest_of_it():
+    other_words = [0] * 100 + [None] * 50 + [0] * 100
+    windows = slide(face(other_words), 1.0, 0.2)
+    assert RULE.fake_probability(windows) > 0.5 > RULE.fake_probability(slide(face([0] * 250), 1.0, 0.2))
+    most = max(RULE.changed(windows), key=lambda one: one.sync)
+    assert spans_text(most.windows) == "from 4.0 to 6.0 s" and most.look < most.sync
+    changed = next(reason for reason in reasons_for(RULE, 0.7, windows) if reason.code == "changed_sync")
+    assert "from 4.0 to 6.0 s" in changed.detail
+    coarse = slide(face(other_words, quantizer=30.0), 1.0, 0.2)
+    assert max(one.sync for one in RULE.changed(coarse)) == pytest.approx(most.sync)
+    throughout = RULE.changed(slide(face([None] * 250), 1.0, 0.2))
+    assert max(one.sync for one in throughout) < most.sync, "what is so throughout does not change"
+
+
+def test_a_longer_video_is_not_suspicious_for_its_length():
+    odds = replace(RULE.look_change, tail=0.5)
+    assert odds.log_odds(3.0, 2.0) == RULE.look_change.log_odds(3.0, 600.0)
+    assert odds.log_odds(3.0, 2.0 * np.e) == pytest.approx(RULE.look_change.log_odds(2.5, 2.0))
+    assert odds.log_odds(100.0, 600.0) == odds.log_odds(MOST_CHANGED, 2.0)
+
+
+def test_windows_point_at_where_looks_or_sync_change():
+    steeper = replace(RULE.look_change, odds=Logistic((4.0,), -6.0))
+    rule, look = replace(RULE, look_change=steeper, sync_change=steeper), np.full(250, -3.0)
     look[100:150] = -0.5
-    windows = slide(face([0] * 250, rendered=look), 1.0, 0.2)
-    alone, together = [rule.window_probability(w) for w in windows], rule.window_probabilities(windows)
-    assert all(after >= before for before, after in zip(alone, together))
-    most = max(range(len(windows)), key=lambda i: together[i] - alone[i])
-    assert together[most] - alone[most] > 0.1 and windows[most].start >= 100 and windows[most].end <= 150
-    assert together[0] == alone[0] and rule.window_probabilities([]) == []
-    coarse = slide(face([0] * 250, rendered=look, quantizer=30.0), 1.0, 0.2)
-    assert rule.window_probabilities(coarse) == [rule.window_probability(w) for w in coarse]
+    for changed in (face([0] * 250, rendered=look), face([0] * 100 + [9] * 50 + [0] * 100)):
+        windows = slide(changed, 1.0, 0.2)
+        alone, together = [rule.window_probability(w) for w in windows], rule.window_probabilities(windows)
+        assert all(after >= before for before, after in zip(alone, together))
+        most = max(range(len(windows)), key=lambda i: together[i] - alone[i])
+        assert together[most] > alone[most] and windows[most].start >= 100 and windows[most].end <= 150
+        assert together[0] == alone[0]
+    assert rule.window_probabilities([]) == []
 
 
-def test_a_change_of_looks_counts_within_one_face_and_beside_enough_of_it_alone():
-    assert look_changes(slide(face([0] * 98), 1.0, 0.2)) == []
-    assert look_changes(slide(face([0] * 105), 1.0, 0.2))
+def test_a_change_counts_within_one_face_and_beside_enough_of_it_alone():
+    assert changes(slide(face([0] * 98), 1.0, 0.2)) == []
+    assert changes(slide(face([0] * 105), 1.0, 0.2))
     filmed, other = (slide(face([0] * 95, rendered=look), 1.0, 0.2) for look in (-3.0, 4.0))
     elsewhere = [replace(window, track_id=1, start=window.start + 95, end=window.end + 95) for window in other]
-    assert look_changes([*filmed, *elsewhere]) == []
-    assert RULE.changed_log_odds([*filmed, *elsewhere]) == RULE.changed_log_odds(filmed)
+    assert changes([*filmed, *elsewhere]) == RULE.changed([*filmed, *elsewhere]) == []
 
 
 def test_coarse_video_is_not_asked_whether_looks_change():
     look = np.full(250, -3.0)
     look[100:150] = 2.0
     fine, coarse = (slide(face([0] * 250, rendered=look, quantizer=qp), 1.0, 0.2) for qp in (20.0, 30.0))
-    assert RULE.changed_log_odds(fine) == RULE.changed_log_odds(coarse) > RULE.log_odds(coarse)
-    assert RULE.log_odds(fine) >= RULE.changed_log_odds(fine)
+    assert RULE.log_odds(fine) >= most_changed(RULE, fine) > RULE.log_odds(coarse) > most_changed(RULE, coarse)
+    assert RULE.window_probabilities(coarse) == [RULE.window_probability(window) for window in coarse]
     assert "changed_look" not in [reason.code for reason in reasons_for(RULE, 0.9, coarse)]
 
 

@@ -5,10 +5,10 @@ mouths with other voices, of the same person and of others; and real clips with 
 generated clips count as they are and as uploading leaves them (`model.training.uploads`), also where that is coded too
 coarsely for looks: to a network of looks, people whom it lacks are more unusual than the validation people on whom it
 was chosen, and what compression adds to the spread of the latter makes up for some of that. How well mouth and voice go
-together counts as it is in worse sound, too (`HEARD`). How much looks change within a video is learnt from the same
-people with 2 s of their mouth painted anew (`model.training.in_part`). Within each kind every identity weighs the same
-(`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators one that was fitted
-without it. Run: ``python -m model.training.fit_verdict --data DIR [--generator FILE]``.
+together counts as it is in worse sound, too (`HEARD`). What changes within a video say is learnt from the same people
+with 2 s of their mouth painted anew, or heard saying other words (`model.training.in_part`). Within each kind every
+identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators
+one that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR [--generator FILE]``.
 """
 
 import argparse
@@ -23,10 +23,11 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
 from scipy.stats import t
 
+from model.changes import changes
 from model.detector import MAX_OFFSET
 from model.engine import WEIGHTS, Detector, load_detector, rule_name
 from model.training.clips import FAMILIES, family_of, list_clips, split_clips
-from model.training.in_part import GENERATED, load_in_part, prepare_in_part
+from model.training.in_part import GENERATED, SAID, load_in_part, prepare_in_part
 from model.training.prepare import prepare
 from model.training.trials import (
     SEGMENT,
@@ -41,6 +42,7 @@ from model.training.trials import (
 )  # fmt: skip
 from model.training.uploads import prepare_uploads, uploads_of
 from model.verdict import (
+    ALIKE,
     CONTENT,
     LOOK,
     MARGIN,
@@ -50,6 +52,7 @@ from model.verdict import (
     SUSPICIOUS,
     SYNC,
     UNFITTED,
+    ChangeOdds,
     Logistic,
     Odds,
     VerdictRule,
@@ -57,7 +60,6 @@ from model.verdict import (
     enough_evidence,
     evidence_s,
     is_coarse,
-    look_changes,
     save_rule,
     too_smooth,
 )  # fmt: skip
@@ -131,12 +133,13 @@ def fit(
     generated: Sequence[EmbeddedClip],
     uploads: Sequence[EmbeddedClip] = (),
     heard_worse: Sequence[EmbeddedClip] = (),
-    in_part: Sequence[EmbeddedClip] = (),
+    painted: Sequence[EmbeddedClip] = (),
+    said: Sequence[EmbeddedClip] = (),
 ) -> VerdictRule:
     """Fit all numbers of the rule.
 
-    ``uploads``: of both, written anew; ``heard_worse``: ``real``, in worse sound; ``in_part``: real clips, 2 s of whose
-    mouths are painted anew (`model.training.in_part`).
+    ``uploads``: of both, written anew; ``heard_worse``: ``real``, in worse sound; ``painted`` and ``said``: real clips,
+    2 s of whose mouths are painted anew, or of whose words are others (`model.training.in_part`).
     """
     voices = [*swaps(real, same_identity=True), *swaps(real, same_identity=False)]
     real_uploads, generated_uploads = ([c for c in uploads if c.clip.fake == fake] for fake in (False, True))
@@ -164,10 +167,12 @@ def fit(
         sharpness=_sharpness(fine["real"]),
         real_below=REAL_BELOW,
     )
-    measuring = replace(start, tail=_tail(start, fine["real"]))
+    tail = _tail(one for part in fine["real"] for one in start.unusual_stretches(part.windows, fine=True))
+    measuring = replace(start, tail=tail)
     complete = replace(measuring, fine=_odds(measuring, fine, True), coarse=_odds(measuring, coarse, False))
     with_threshold = _with_threshold(complete, kinds["real"])
-    return _with_changes(with_threshold, fine["real"], judged(detector, in_part, whole=True))
+    in_part = (judged(detector, clips, whole=True) for clips in (painted, said))
+    return _with_changes(with_threshold, fine["real"], heard, *in_part)
 
 
 def _coarse(parts: Iterable[Judged]) -> list[Judged]:
@@ -203,39 +208,71 @@ def _odds(rule: VerdictRule, kinds: Mapping[str, Sequence[Judged]], fine: bool) 
     return Odds(_logistic(windows, (1,)), whole, worst)
 
 
-def _tail(rule: VerdictRule, true: Sequence[Judged]) -> float:
+def _tail(unusual: Iterable[float]) -> float:
     """By how much stretches of real video beyond their 75th percentile exceed it: of an exponential tail."""
-    unusual = np.array([one for part in true for one in rule.unusual_stretches(part.windows, fine=True)])
-    above = unusual - np.percentile(unusual, 75)
+    above = (of_all := np.array([*unusual])) - np.percentile(of_all, 75)
     return round(float(above[above > 0].mean()), 3)
 
 
-def _with_changes(rule: VerdictRule, real: Iterable[Judged], in_part: Iterable[Judged]) -> VerdictRule:
-    """The rule with what a change of looks within a video says; as it was where there is nothing to learn that from.
+def _with_changes(
+    rule: VerdictRule,
+    real: Sequence[Judged],
+    heard: Sequence[Judged],
+    painted: Sequence[Judged],
+    said: Sequence[Judged],
+) -> VerdictRule:
+    """The rule with what changes within a video say; as it was where there is nothing to learn that from.
 
-    Looks of people whom the network lacks change as much more as they are more spread.
+    Looks of people whom the network lacks change as much more as they are more spread; how well mouth and voice fit
+    changes as it does in worse sound, too, and the more the longer a video is, for somewhere something else is heard.
     """
-    by_kind = [[(one.identity, changes) for one in some if (changes := _changes(one))] for some in (real, in_part)]
-    if not all(by_kind):
+    if not painted or not said:
         return rule
-    squares: dict[str, list[float]] = defaultdict(list)
-    for identity, changes in by_kind[0]:
-        squares[identity].append(float(np.mean(np.square(changes))))
-    usual = round(float(np.sqrt(np.mean([np.mean(of_one) for of_one in squares.values()]))), 3)
-    facts = [[(identity, np.clip([max(some) / usual], 0.0, MOST_CHANGED)) for identity, some in one] for one in by_kind]
-    changed = _logistic([(label, 0.5, of_kind) for label, of_kind in enumerate(facts)], (1,))
-    return accusing_nobody(replace(rule, change=round(usual * LACKED, 3), changed=changed))
+    look = _change_odds(LOOK, real, real, painted, by_length=False)
+    look = replace(look, usual=tuple(round(LACKED * usual, 3) for usual in look.usual))
+    sync = _change_odds(ALIKE, [*real, *heard], real, said, by_length=True)
+    return accusing_nobody(replace(rule, look_change=look, sync_change=sync))
+
+
+def _change_odds(
+    facts: slice, heard: Sequence[Judged], real: Sequence[Judged], in_part: Sequence[Judged], by_length: bool
+) -> ChangeOdds:
+    """Of some facts; ``heard``: real video, by which it is known how much they usually change."""
+    squares: dict[str, list[np.ndarray]] = defaultdict(list)
+    for part in heard:
+        if len(more := _more_suspicious(part, facts)):
+            squares[part.identity].append(np.mean(more**2, axis=0))
+    usual = np.sqrt(np.mean([np.mean(of_one, axis=0) for of_one in squares.values()], axis=0))
+    odds = ChangeOdds(tuple(usual.round(3).tolist()), 0.0, Logistic((0.0,), 0.0))
+
+    def times(part: Judged) -> list[float]:
+        return [odds.times_usual(more) for more in _more_suspicious(part, facts)]
+
+    if by_length:
+        odds = replace(odds, tail=_tail(of_one for part in real for of_one in times(part)))
+
+    def most(parts: Sequence[Judged]) -> Facts:
+        found = [(part, max(of_part)) for part in parts if (of_part := times(part))]
+        return [(part.identity, odds.counted(of_part, evidence_s(part.windows))) for part, of_part in found]
+
+    return replace(odds, odds=_logistic([(0, 0.5, most(real)), (1, 0.5, most(in_part))], (1,)))
+
+
+def _more_suspicious(part: Judged, facts: slice) -> np.ndarray:
+    """(N, F): of every 2 s, by how much more suspicious than the rest some facts are."""
+    return np.array([(np.array(SIGNS) * change.facts)[facts] for change in changes(part.windows)])
 
 
 def accusing_nobody(rule: VerdictRule) -> VerdictRule:
-    """The rule, a change of looks brought so near to even that it gets no video called fake by itself."""
-    highest = rule.changed.log_odds(np.array([MOST_CHANGED]))
-    share = (logit(rule.fake_above) + MARGIN - 0.01) / highest if highest > 0 else 1.0
-    return replace(rule, changed=rule.changed.times(min(1.0, share)))
+    """The rule, changes brought so near to even that they get no video called fake by themselves."""
+    held = (_nearer_to_even(odds, rule.fake_above) for odds in (rule.look_change, rule.sync_change))
+    return replace(rule, **dict(zip(("look_change", "sync_change"), held)))
 
 
-def _changes(part: Judged) -> list[float]:
-    return [change.logit for change in look_changes(part.windows)]
+def _nearer_to_even(change: ChangeOdds, fake_above: float) -> ChangeOdds:
+    highest = change.odds.log_odds(np.array([MOST_CHANGED]))
+    share = (logit(fake_above) + MARGIN - 0.01) / highest if highest > 0 else 1.0
+    return replace(change, odds=change.odds.times(min(1.0, share)))
 
 
 def _highest(odds: Odds, real: Sequence[tuple[str, float]]) -> float:
@@ -350,7 +387,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the autoencoders are kept")
-    parser.add_argument("--generator", type=Path, help="of mouths; else what changes of looks say stays as it is")
+    parser.add_argument("--generator", type=Path, help="of mouths; else what changes say stays as it is")
     arguments = parser.parse_args()
     prepare(arguments.data, arguments.cache, workers=2)
     sides = split_clips(list_clips(arguments.data))
@@ -361,18 +398,19 @@ if __name__ == "__main__":
     prepare_uploads(arguments.data, arguments.cache, clips, workers=2)
     uploads = load_embedded(known, [upload for clip in clips for upload, _ in uploads_of(clip)], arguments.cache)
     heard_worse = load_heard_worse(known, real, arguments.cache)
-    in_part: list[EmbeddedClip] = []
+    in_part: dict[str, list[EmbeddedClip]] = {}
     if arguments.generator:
         usable = prepare_in_part(
             arguments.data, arguments.cache, [one.clip for one in real], arguments.generator, arguments.run, workers=2
         )
-        in_part = load_in_part(known, usable, arguments.cache, GENERATED)
+        in_part = {kind: load_in_part(known, usable, arguments.cache, kind) for kind in (GENERATED, SAID)}
     stored = None if in_part else load_detector().rule
     for left_out in (None, *FAMILIES):
         kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
-        rule = fit(known, real, kept, anew, heard_worse, in_part)
+        rule = fit(known, real, kept, anew, heard_worse, in_part.get(GENERATED, ()), in_part.get(SAID, ()))
         if stored:
-            rule = accusing_nobody(replace(rule, change=stored.change, changed=stored.changed))
+            rule = replace(rule, look_change=stored.look_change, sync_change=stored.sync_change)
+            rule = accusing_nobody(rule)
         save_rule(rule, WEIGHTS / rule_name(left_out))
         print(json.dumps({"left out": left_out} | asdict(rule)))
     seal(WEIGHTS)

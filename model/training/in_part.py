@@ -1,10 +1,11 @@
-"""Real clips in; the same, but two seconds of their mouth painted anew where it is, to other words, prepared, out.
+"""Real clips in; the same, but two seconds of them to other words, their mouth painted anew or not, prepared, out.
 
 Whoever forges a few seconds of a video keeps the camera, the light and the person of the rest, which a cut to another
 clip does not. So the mouth is painted over in the picture's own pixels, by the generator that was trained here, or as
-an autoencoder draws it at another moment, and is heard saying what is said there. What was written without a change is
-beside it. The rule learns from validation people how much looks change within a video (`model.training.fit_verdict`);
-this measures it on test people, and writes ``in_part.json`` into ``--out``, where `model.training.evaluate` finds it.
+an autoencoder draws it at another moment, and is heard saying what is said there; or it is left as it was, and only
+heard saying that. What was written without a change is beside it. The rule learns from validation people how much looks
+and sync change within a video (`model.training.fit_verdict`); this measures it on test people, and writes
+``in_part.json`` into ``--out``, where `model.training.evaluate` finds it.
 Run: ``python -m model.training.in_part --data DIR --generator FILE``.
 """
 
@@ -37,7 +38,9 @@ from model.training.verdict_figures import partly_fake
 from model.weights import load_weights
 
 RESULT = "in_part.json"
-UNTOUCHED, GENERATED, CODED = KINDS = "untouched", "generated", "coded"
+UNTOUCHED, GENERATED, CODED, SAID = KINDS = "untouched", "generated", "coded", "said"
+"""As it was; the mouth painted by the generator; by an autoencoder; as it was, with other words."""
+
 AUTOENCODER = autoencoder.KINDS[1]
 """The one whose pictures are enlarged by sub-pixels, which is sharpest."""
 
@@ -130,6 +133,7 @@ def write_in_part(source: Path, scratch: Path, painters: Painters) -> dict[str, 
     }
     for kind, mouths in painted.items():
         write(files[kind], _painted_over(pictures, there, mouths), said, WRITTEN)
+    write(files[SAID], pictures, said, WRITTEN)
     return files
 
 
@@ -185,6 +189,8 @@ def main() -> None:
     untouched, *fakes = (load_in_part(detector, usable, arguments.cache, kind) for kind in KINDS)
     for kind, clips in zip((GENERATED, CODED), fakes):
         partly_fake(report, "Video that is fake for 2 s: painted anew in place", kind, detector, clips, untouched)
+    section = "Video that is fake for 2 s: other words of the same person over the mouth as it was"
+    partly_fake(report, section, "other words", detector, fakes[-1], untouched)
     arguments.out.mkdir(parents=True, exist_ok=True)
     report.save(arguments.out / RESULT)
 
