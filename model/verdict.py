@@ -89,6 +89,9 @@ MARGIN = 1.0
 NOTABLE = 1.0
 """Standard deviations of real video from which a kind of evidence is named as a reason."""
 
+FOREIGN = 3.0
+"""Standard deviations of real video from which mouth and voice do not belong together, and no offset is theirs."""
+
 NOTABLE_OFFSET_MS = 80
 SURE_OF_OFFSET = 0.9
 
@@ -452,7 +455,9 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
     elif verdict == "real":
         filmed = np.mean([rule.content_score(window) >= 0.5 for window in windows])
         found.append(Reason("filmed_face", f"The mouth looks filmed in {filmed:.0%} of the windows with speech."))
-    return (*found, *offset_reasons(rule.sync(windows), windows))
+    if rule.suspicion(windows, not is_coarse(windows)).sync < FOREIGN:
+        found += offset_reasons(rule.sync(windows), windows)
+    return tuple(found)
 
 
 def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
@@ -532,7 +537,7 @@ def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list
 def offset_reasons(sync: Sync, windows: Sequence[WindowEvidence]) -> list[Reason]:
     """That the sound is off, if it surely and notably is, and whether it is so in most of ``windows``, or wanders.
 
-    Nothing where most windows do not agree on it: with another's voice some offset is the best of the whole, too.
+    Nothing where most windows do not agree on it.
     """
     sure = sync.confidence is not None and sync.confidence >= SURE_OF_OFFSET and agreement(windows) >= WANDERS
     if not sure or sync.offset_ms is None or abs(sync.offset_ms) < NOTABLE_OFFSET_MS:

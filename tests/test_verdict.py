@@ -147,6 +147,10 @@ def test_reasons_name_the_evidence():
     surer = replace(RULE, sharpness=9.0)
     best = surer.sync(slide(face(seldom), 1.0, 0.2))
     assert best.offset_ms == 200 and best.confidence > 0.9 and "constant_offset" not in codes(seldom, surer)
+    late = replace(face([5] * 100), similarity=face([5] * 100).similarity / 2)
+    windows = slide(late, 1.0, 0.2)
+    assert RULE.sync(windows).offset_ms == 200 and RULE.sync(windows).confidence > 0.9
+    assert "constant_offset" not in [reason.code for reason in reasons_for(RULE, 0.9, windows)]
     assert codes([0] * 100, rendered=4.0) == ["rendered_face"]
     rough = replace(RULE, of_real=(*RULE.of_real[:4], -1.5, -1.5, -1.5, *RULE.of_real[7:]))
     assert codes([0] * 100, rough, smooth=0.05) == ["smooth_motion"]
