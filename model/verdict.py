@@ -89,6 +89,13 @@ MARGIN = 1.0
 NOTABLE = 1.0
 """Standard deviations of real video from which a kind of evidence is named as a reason."""
 
+OUT_OF_SYNC, AT_TIMES = 2.0, 0.1
+"""Standard deviations of real video from which a video is out of sync on the whole; and the share of its time in which
+it must fit as real video does nevertheless for the voice to be the mouth's.
+
+Other voices, noise, or pictures that lag, put real video out of sync for a while; with another's voice no part fits.
+"""
+
 FOREIGN = 3.0
 """Standard deviations of real video from which mouth and voice do not belong together, and no offset is theirs."""
 
@@ -183,6 +190,11 @@ class Kinds(NamedTuple):
     look: float
     motion: float
     colours: float
+
+    @property
+    def together(self) -> float:
+        """How unusual all of it is."""
+        return float(self.sync + np.hypot(self.look, self.motion) + self.colours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,15 +293,20 @@ class VerdictRule:
 
     def unusual_stretches(self, windows: Sequence[WindowEvidence], fine: bool) -> list[float]:
         """How unusual each of `stretches` is."""
+        return [kinds.together for _, kinds in self.stretches(windows, fine)]
+
+    def stretches(self, windows: Sequence[WindowEvidence], fine: bool) -> list[tuple[Sequence[WindowEvidence], Kinds]]:
+        """The windows of each of `model.changes.stretches`, and how unusual they are."""
         ordered, seconds = sorted(windows, key=lambda window: window.start), min(STRETCH_S, evidence_s(windows))
         total = sums(ordered)
-        means = [(total[end] - total[first]) / (end - first) for first, end in stretches(ordered)]
-        return [self.unusual(self.told(mean, fine), seconds) for mean in means]
+        return [
+            (ordered[first:end], self.kinds(self.told((total[end] - total[first]) / (end - first), fine), seconds))
+            for first, end in stretches(ordered)
+        ]
 
     def unusual(self, facts: np.ndarray, seconds: float) -> float:
         """How unusual mean facts (8,) of so much evidence are of real video: 0 not at all; see `kinds`."""
-        sync, look, motion, colours = self.kinds(facts, seconds)
-        return float(sync + np.hypot(look, motion) + colours)
+        return self.kinds(facts, seconds).together
 
     def kinds(self, facts: np.ndarray, seconds: float) -> Kinds:
         """How unusual facts of each kind are, in standard deviations of real video.
@@ -321,9 +338,20 @@ class VerdictRule:
         near = chance[max(0, best - 1) : best + 2].sum() / chance.sum()
         return Sync(offset_ms=frames_to_ms(best - MAX_OFFSET), confidence=round(float(near), 4))
 
-    def verdict(self, fake_probability: float, seconds: float) -> Verdict:
-        """The verdict for a probability, from so much evidence."""
-        if fake_probability > self.fake_above and seconds >= MIN_ACCUSATION_S:
+    def in_sync_at_times(self, windows: Sequence[WindowEvidence]) -> bool:
+        """Whether windows that are out of sync on the whole fit as real video does in some of their seconds."""
+        fine = not is_coarse(windows)
+        if self.suspicion(windows, fine).sync <= OUT_OF_SYNC:
+            return False
+        return bool(np.quantile([kinds.sync for _, kinds in self.stretches(windows, fine)], AT_TIMES) < NOTABLE)
+
+    def may_be_called_fake(self, windows: Sequence[WindowEvidence]) -> bool:
+        """Whether these windows are enough for that, and their voice is not the mouth's at times."""
+        return evidence_s(windows) >= MIN_ACCUSATION_S and not self.in_sync_at_times(windows)
+
+    def verdict(self, fake_probability: float, may_be_called_fake: bool) -> Verdict:
+        """The verdict for a probability, see `may_be_called_fake`."""
+        if fake_probability > self.fake_above and may_be_called_fake:
             return "fake"
         return "real" if fake_probability < self.real_below else "inconclusive"
 
@@ -433,15 +461,13 @@ def spans_text(windows: Sequence[WindowEvidence]) -> str:
 
 def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
     """Why: what was seen in windows with evidence, and when, in words for an analyst."""
-    seconds = evidence_s(windows)
-    verdict = rule.verdict(probability, seconds)
+    verdict = rule.verdict(probability, rule.may_be_called_fake(windows))
     agree = agreement(windows)
     within = f"within {frames_to_ms(WANDER)} ms"
     share = f"{agree:.0%} of the {len(windows)} windows with speech agree on the offset, {within}"
     found = []
     if verdict == "inconclusive" and probability > rule.fake_above:
-        detail = f"Suspicious (probability {probability:.2f}), but on {seconds:.1f} s of speech with a mouth in view: "
-        found.append(Reason("short_evidence", detail + f"below {MIN_ACCUSATION_S:g} s nothing is called fake."))
+        found.append(_spared(rule, probability, windows))
     elif verdict == "inconclusive":
         found.append(
             Reason("between_thresholds", f"The evidence points neither way (probability {probability:.2f}): {share}.")
@@ -458,6 +484,20 @@ def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowE
     if rule.suspicion(windows, not is_coarse(windows)).sync < FOREIGN:
         found += offset_reasons(rule.sync(windows), windows)
     return tuple(found)
+
+
+def _spared(rule: VerdictRule, probability: float, windows: Sequence[WindowEvidence]) -> Reason:
+    """Why what is suspicious is not called fake."""
+    suspicious = f"Suspicious (probability {probability:.2f}), but "
+    if (seconds := evidence_s(windows)) < MIN_ACCUSATION_S:
+        detail = (
+            f"on {seconds:.1f} s of speech with a mouth in view: below {MIN_ACCUSATION_S:g} s nothing is called fake."
+        )
+        return Reason("short_evidence", suspicious + detail)
+    best, _ = min(rule.stretches(windows, not is_coarse(windows)), key=lambda stretch: stretch[1].sync)
+    when = spans_text(best)
+    detail = f"mouth and voice fit as in real video {when}: other voices, noise or pictures that lag may be what is "
+    return Reason("in_sync_at_times", suspicious + detail + "out of sync elsewhere, and nothing is called fake for it.")
 
 
 def too_compressed_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
@@ -481,8 +521,7 @@ def _coarseness(windows: Sequence[WindowEvidence], limit: str = "") -> str:
 
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
-    worst = _worst_stretch(rule, windows)
-    by = rule.suspicion(worst, not is_coarse(windows))
+    worst, by = max(rule.stretches(windows, not is_coarse(windows)), key=lambda stretch: stretch[1].together)
     found = _changes(rule, windows)
     enough = NOTABLE if found else min(NOTABLE, max(by))
     when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)
@@ -526,12 +565,6 @@ def _poor_sync(rule: VerdictRule, windows: Sequence[WindowEvidence], when: str) 
         return Reason("loose_sync", f"{detail}, where real video has about {rule.of_real[1]:.0%}.")
     detail = f"Mouth and voice are not alike enough, {when}: {facts[0]:.1f} at their best offset"
     return Reason("low_sync", f"{detail}, where real video has about {rule.of_real[0]:.1f}.")
-
-
-def _worst_stretch(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[WindowEvidence]:
-    ordered = sorted(windows, key=lambda window: window.start)
-    first, end = stretches(ordered)[int(np.argmax(rule.unusual_stretches(ordered, not is_coarse(windows))))]
-    return ordered[first:end]
 
 
 def offset_reasons(sync: Sync, windows: Sequence[WindowEvidence]) -> list[Reason]:

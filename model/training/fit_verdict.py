@@ -46,7 +46,6 @@ from model.verdict import (
     CONTENT,
     LOOK,
     MARGIN,
-    MIN_ACCUSATION_S,
     MOST_CHANGED,
     MOST_OF_PIXELS,
     SUSPICIOUS,
@@ -181,7 +180,7 @@ def _coarse(parts: Iterable[Judged]) -> list[Judged]:
 
 def _with_threshold(rule: VerdictRule, real: Sequence[Judged]) -> VerdictRule:
     """The rule with a threshold for "fake"; odds of coarse video are brought nearer to even until it holds for them."""
-    accusable = [part for part in real if evidence_s(part.windows) >= MIN_ACCUSATION_S and can_be_judged(part.windows)]
+    accusable = [part for part in real if rule.may_be_called_fake(part.windows) and can_be_judged(part.windows)]
     highest_fine, highest_coarse = (
         _highest(odds, [(p.identity, rule.log_odds(p.windows)) for p in accusable if is_coarse(p.windows) == coarsely])
         for coarsely, odds in ((False, rule.fine), (True, rule.coarse))

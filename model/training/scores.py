@@ -68,7 +68,11 @@ def answer(
         return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
     return Answer(
-        clip, seconds, probability, rule.verdict(probability, seconds), rule.suspicion(windows, not is_coarse(windows))
+        clip,
+        seconds,
+        probability,
+        rule.verdict(probability, rule.may_be_called_fake(windows)),
+        rule.suspicion(windows, not is_coarse(windows)),
     )
 
 
