@@ -67,13 +67,8 @@ def answer(
     if not windows or not enough(windows):
         return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
-    return Answer(
-        clip,
-        seconds,
-        probability,
-        rule.verdict(probability, rule.may_be_called_fake(windows)),
-        rule.suspicion(windows, not is_coarse(windows)),
-    )
+    verdict = rule.verdict(probability, rule.may_be_called_fake(windows))
+    return Answer(clip, seconds, probability, verdict, rule.suspicion(windows, not is_coarse(windows)))
 
 
 def answers(detector: Detector, clips: Iterable[EmbeddedClip]) -> list[Answer]:
