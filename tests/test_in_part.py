@@ -1,11 +1,13 @@
 """Fakes in part: two seconds of a mouth painted anew where it is, and nothing else."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from model import analyze, load_detector
 from model.detector import LipSyncDetector
 from model.media import SAMPLES_PER_FRAME, MediaFile, load_audio
 from model.sample import make_sample
@@ -20,11 +22,13 @@ from model.training.in_part import (
     KINDS,
     SAID,
     UNTOUCHED,
+    WRITTEN,
     Painters,
     kinds_of,
     with_words_of,
     write_in_part,
 )  # fmt: skip
+from model.training.reencode import timed_pictures, write
 from model.training.trials import PARTIAL
 
 
@@ -66,6 +70,22 @@ def test_what_is_said_there_is_what_is_said_elsewhere(written):
 def test_words_alone_are_put_over_the_mouth_as_it_was(written):
     before, after = (np.stack([f.rgb for f in MediaFile(written[k]).frames()]) for k in (UNTOUCHED, SAID))
     assert np.array_equal(before, after)
+
+
+def test_where_other_words_were_put_in_is_said_and_is_no_fake_by_itself(tmp_path):
+    make_sample(tmp_path / "talk.mp4", seconds=8.0)
+    pictures, sound = list(timed_pictures(tmp_path / "talk.mp4", 8.0)), load_audio(MediaFile(tmp_path / "talk.mp4"))
+    begin, other = 75, 130
+    for name, words in (("own", begin), ("other", other)):
+        said = with_words_of(sound, begin * SAMPLES_PER_FRAME, words * SAMPLES_PER_FRAME)
+        write(tmp_path / f"{name}.mp4", pictures, said, WRITTEN)
+    own, other = (analyze(tmp_path / f"{name}.mp4", load_detector()) for name in ("own", "other"))
+    assert own.verdict == "real" and other.verdict == "inconclusive"
+    changed = next(reason for reason in other.reasons if reason.code == "changed_sync")
+    start_s, end_s = (float(second) for second in re.findall(r"from ([\d.]+) to ([\d.]+) s", changed.detail)[0])
+    assert 2 <= start_s < end_s <= 6
+    worst = max(other.windows, key=lambda window: window.fake_probability or 0)
+    assert 2 <= worst.start_s <= 5
 
 
 def test_words_are_put_in_without_a_click():

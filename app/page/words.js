@@ -12,6 +12,10 @@ const ADVICE = {
     + "blur, shimmer or change from picture to picture, while the rest of the face does not?",
   changed_look: "Play the seconds named above, and those before and after them: does the mouth turn softer, or another mouth, "
     + "while the rest of the picture stays as it is?",
+  changed_sync: "Play the seconds named above, and those before and after them, at ½ speed: do the lips say the words that are "
+    + "heard? Somebody off screen, or a noise, looks the same here.",
+  in_sync_at_times: "Listen for other voices, music or noise, and look for pictures that stop or lag: those put real video "
+    + "out of sync for a while, but another's voice fits at no time.",
   smooth_motion: "Play the moments below at ¼ speed: does the mouth glide more evenly, or look softer, than eyes and cheeks?",
   restless_colours: "Look at the colours of lips and chin at the moments below, picture by picture: do they shimmer, while "
     + "nose and cheeks keep theirs?",
