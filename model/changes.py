@@ -50,6 +50,14 @@ def stretches(ordered: Sequence[WindowEvidence]) -> list[tuple[int, int]]:
     return [(first, int(ends[first])) for first in np.flatnonzero(whole & dense).tolist()]
 
 
+def usable_frames(windows: Sequence[WindowEvidence]) -> np.ndarray:
+    """(T,) bool: the frames from time zero on in which a mouth speaks, in any of the windows."""
+    usable = np.zeros(max((window.end for window in windows), default=0), bool)
+    for window in windows:
+        usable[window.start : window.end] |= window.usable
+    return usable
+
+
 def sums(ordered: Sequence[WindowEvidence]) -> np.ndarray:
     """(W + 1, 8): of the facts of the first none, one, two, ... of W windows."""
     facts = np.array([window.facts for window in ordered])
@@ -59,10 +67,7 @@ def sums(ordered: Sequence[WindowEvidence]) -> np.ndarray:
 def _changes_of(ordered: Sequence[WindowEvidence]) -> list[Change]:
     starts, ends = (np.array([getattr(window, edge) for window in ordered]) for edge in ("start", "end"))
     total = sums(ordered)
-    usable = np.zeros(ends[-1], bool)
-    for window in ordered:
-        usable[window.start : window.end] |= window.usable
-    seen = np.cumsum([0, *usable])
+    seen = np.concatenate([[0], np.cumsum(usable_frames(ordered))])
     found = []
     for first, last in stretches(ordered):
         start, end = int(starts[first]), int(ends[last - 1])

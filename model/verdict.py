@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
-from model.changes import STRETCH_S, changes, stretches, sums
+from model.changes import STRETCH_S, changes, stretches, sums, usable_frames
 from model.detector import MAX_OFFSET
 from model.media import GRID_FPS
 from model.motion import SMOOTHED
@@ -82,6 +82,9 @@ MOST_OF_PIXELS = float(MOST_UNUSUAL[CONTENT].max())
 
 MOST_CHANGED = 4.0
 """Times what is usual that a change within a video counts at most: who walks up to a camera changes, too."""
+
+SHORT_OF = 0.01
+"""By how much the log-odds of changes stay below the threshold for "fake", so that they get no video called so."""
 
 MARGIN = 1.0
 """By how much the log-odds of a fake in part must exceed those of a fake throughout to count instead."""
@@ -240,8 +243,9 @@ class VerdictRule:
         """Log-odds of the same."""
         fine = not is_coarse(windows)
         seconds = evidence_s(windows)
-        changed = [self.change_log_odds(one, seconds) for one in self.changed(windows)]
-        return max([self.odds(fine).log_odds(self.video_facts(windows, fine)), *changed])
+        changed = max((self.change_log_odds(one, seconds) for one in self.changed(windows)), default=-np.inf)
+        most = float(logit(self.fake_above)) - SHORT_OF
+        return max(self.odds(fine).log_odds(self.video_facts(windows, fine)), min(changed, most))
 
     def changed(self, windows: Sequence[WindowEvidence]) -> list[Changed]:
         """By how much every two seconds of windows with evidence differ from the rest of their face."""
@@ -408,8 +412,7 @@ def frames_to_ms(frames: int) -> int:
 
 def evidence_s(windows: Sequence[WindowEvidence]) -> float:
     """Seconds of speech with the mouth in view that windows cover, overlaps counted once."""
-    covered = {frame for window in windows for frame in (window.start + np.flatnonzero(window.usable)).tolist()}
-    return len(covered) / GRID_FPS
+    return int(usable_frames(windows).sum()) / GRID_FPS
 
 
 def quantizer(windows: Sequence[WindowEvidence]) -> float:
