@@ -83,9 +83,6 @@ MOST_OF_PIXELS = float(MOST_UNUSUAL[CONTENT].max())
 MOST_CHANGED = 4.0
 """Times what is usual that a change within a video counts at most: who walks up to a camera changes, too."""
 
-SHORT_OF = 0.01
-"""By how much the log-odds of changes stay below the threshold for "fake", so that they get no video called so."""
-
 MARGIN = 1.0
 """By how much the log-odds of a fake in part must exceed those of a fake throughout to count instead."""
 
@@ -243,9 +240,8 @@ class VerdictRule:
         """Log-odds of the same."""
         fine = not is_coarse(windows)
         seconds = evidence_s(windows)
-        changed = max((self.change_log_odds(one, seconds) for one in self.changed(windows)), default=-np.inf)
-        most = float(logit(self.fake_above)) - SHORT_OF
-        return max(self.odds(fine).log_odds(self.video_facts(windows, fine)), min(changed, most))
+        changed = [self.change_log_odds(one, seconds) for one in self.changed(windows)]
+        return max([self.odds(fine).log_odds(self.video_facts(windows, fine)), *changed])
 
     def changed(self, windows: Sequence[WindowEvidence]) -> list[Changed]:
         """By how much every two seconds of windows with evidence differ from the rest of their face."""
