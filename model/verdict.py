@@ -293,10 +293,10 @@ class VerdictRule:
 
     def unusual_stretches(self, windows: Sequence[WindowEvidence], fine: bool) -> list[float]:
         """How unusual each of `stretches` is."""
-        return [kinds.together for _, kinds in self.stretches(windows, fine)]
+        return [kinds.together for _, kinds in self.by_stretch(windows, fine)]
 
-    def stretches(self, windows: Sequence[WindowEvidence], fine: bool) -> list[tuple[Sequence[WindowEvidence], Kinds]]:
-        """The windows of each of `model.changes.stretches`, and how unusual they are."""
+    def by_stretch(self, windows: Sequence[WindowEvidence], fine: bool) -> list[tuple[Sequence[WindowEvidence], Kinds]]:
+        """The windows of each of `stretches`, and how unusual they are."""
         ordered, seconds = sorted(windows, key=lambda window: window.start), min(STRETCH_S, evidence_s(windows))
         total = sums(ordered)
         return [
@@ -343,7 +343,7 @@ class VerdictRule:
         fine = not is_coarse(windows)
         if self.suspicion(windows, fine).sync <= OUT_OF_SYNC:
             return False
-        return bool(np.quantile([kinds.sync for _, kinds in self.stretches(windows, fine)], AT_TIMES) < NOTABLE)
+        return bool(np.quantile([kinds.sync for _, kinds in self.by_stretch(windows, fine)], AT_TIMES) < NOTABLE)
 
     def may_be_called_fake(self, windows: Sequence[WindowEvidence]) -> bool:
         """Whether these windows are enough for that, and their voice is not the mouth's at times."""
@@ -493,7 +493,7 @@ def _spared(rule: VerdictRule, probability: float, windows: Sequence[WindowEvide
             f"on {seconds:.1f} s of speech with a mouth in view: below {MIN_ACCUSATION_S:g} s nothing is called fake."
         )
         return Reason("short_evidence", suspicious + detail)
-    best, _ = min(rule.stretches(windows, not is_coarse(windows)), key=lambda stretch: stretch[1].sync)
+    best, _ = min(rule.by_stretch(windows, not is_coarse(windows)), key=lambda stretch: stretch[1].sync)
     when = spans_text(best)
     detail = f"mouth and voice fit as in real video {when}: other voices, noise or pictures that lag may be what is "
     return Reason("in_sync_at_times", suspicious + detail + "out of sync elsewhere, and nothing is called fake for it.")
@@ -520,8 +520,8 @@ def _coarseness(windows: Sequence[WindowEvidence], limit: str = "") -> str:
 
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
-    worst, by = max(rule.stretches(windows, not is_coarse(windows)), key=lambda stretch: stretch[1].together)
-    found = _changes(rule, windows)
+    worst, by = max(rule.by_stretch(windows, not is_coarse(windows)), key=lambda stretch: stretch[1].together)
+    found = _change_reasons(rule, windows)
     enough = NOTABLE if found else min(NOTABLE, max(by))
     when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)
     if by.look >= enough > 0:
@@ -539,7 +539,7 @@ def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], sh
     return found
 
 
-def _changes(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[Reason]:
+def _change_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[Reason]:
     found, enough, seconds = [], logit(rule.real_below), evidence_s(windows)
     changed = rule.changed(windows)
     look, sync = (max(changed, key=by, default=None) for by in (attrgetter("look"), attrgetter("sync")))
@@ -549,9 +549,7 @@ def _changes(rule: VerdictRule, windows: Sequence[WindowEvidence]) -> list[Reaso
         found.append(Reason("changed_look", detail))
     if sync and rule.sync_change.log_odds(sync.sync, seconds) >= enough:
         detail = f"Mouth and voice fit worse {spans_text(sync.windows)} than in the rest of the video, as where other "
-        detail += (
-            "words were put in. Somebody off screen, or noise, can do that, too: it makes nothing a fake by itself."
-        )
+        detail += "words were put in. Somebody off screen, or noise, can do that, too: alone it makes nothing a fake."
         found.append(Reason("changed_sync", detail))
     return found
 

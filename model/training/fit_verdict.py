@@ -264,8 +264,8 @@ def _more_suspicious(part: Judged, facts: slice) -> np.ndarray:
 
 def accusing_nobody(rule: VerdictRule) -> VerdictRule:
     """The rule, changes brought so near to even that they get no video called fake by themselves."""
-    held = (_nearer_to_even(odds, rule.fake_above) for odds in (rule.look_change, rule.sync_change))
-    return replace(rule, **dict(zip(("look_change", "sync_change"), held)))
+    look, sync = (_nearer_to_even(odds, rule.fake_above) for odds in (rule.look_change, rule.sync_change))
+    return replace(rule, look_change=look, sync_change=sync)
 
 
 def _nearer_to_even(change: ChangeOdds, fake_above: float) -> ChangeOdds:
