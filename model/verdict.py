@@ -61,6 +61,8 @@ SUSPICIOUS = {
 }  # fmt: skip
 """The facts of a window, and whether more of each (1) or less (-1) may make it more suspicious."""
 
+SIGNS = np.array([*SUSPICIOUS.values()])
+
 SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS = slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7), slice(7, 8)
 CONTENT = slice(3, 8)
 """Which facts belong together, and all but the first."""
@@ -163,8 +165,7 @@ class ChangeOdds:
 
     def counted(self, times: float, seconds: float) -> np.ndarray:
         """(1,): what counts of `times_usual`, the most of a video with so many seconds of evidence."""
-        by_chance = self.tail * np.log(max(1.0, seconds / STRETCH_S))
-        return np.clip([times - by_chance], 0.0, MOST_CHANGED)
+        return np.clip([times - by_chance(self.tail, seconds)], 0.0, MOST_CHANGED)
 
     def log_odds(self, times: float, seconds: float) -> float:
         """Log-odds of a fake in part, by the same."""
@@ -245,9 +246,9 @@ class VerdictRule:
 
     def changed(self, windows: Sequence[WindowEvidence]) -> list[Changed]:
         """By how much every two seconds of windows with evidence differ from the rest of their face."""
-        fine, signs, found = not is_coarse(windows), np.array([*SUSPICIOUS.values()]), []
+        fine, found = not is_coarse(windows), []
         for change in changes(windows):
-            more = signs * change.facts
+            more = SIGNS * change.facts
             look = self.look_change.times_usual(more[LOOK]) if fine else 0.0
             found.append(Changed(change.windows, look, self.sync_change.times_usual(more[ALIKE])))
         return found
@@ -288,8 +289,8 @@ class VerdictRule:
         accused for its length.
         """
         mean, seconds = self.told(np.mean([window.facts for window in windows], axis=0), fine), evidence_s(windows)
-        by_chance = self.tail * np.log(max(1.0, seconds / STRETCH_S))
-        return np.array([self.unusual(mean, seconds), max(self.unusual_stretches(windows, fine)) - by_chance])
+        worst = max(self.unusual_stretches(windows, fine)) - by_chance(self.tail, seconds)
+        return np.array([self.unusual(mean, seconds), worst])
 
     def unusual_stretches(self, windows: Sequence[WindowEvidence], fine: bool) -> list[float]:
         """How unusual each of `stretches` is."""
@@ -324,7 +325,7 @@ class VerdictRule:
         Those of little evidence flutter, and are less unusual for it.
         """
         spread = np.hypot(self.spread, np.array(self.flutter) / max(1.0, seconds) ** 0.5)
-        return np.clip(np.array([*SUSPICIOUS.values()]) * (facts - np.array(self.of_real)) / spread, 0.0, MOST_UNUSUAL)
+        return np.clip(SIGNS * (facts - np.array(self.of_real)) / spread, 0.0, MOST_UNUSUAL)
 
     def suspicion(self, windows: Sequence[WindowEvidence], fine: bool) -> Kinds:
         """`kinds` of the mean of windows."""
@@ -399,6 +400,11 @@ def parse_rule(content: bytes) -> VerdictRule:
 def save_rule(rule: VerdictRule, path: Path) -> None:
     """Write a rule as JSON that people can read."""
     path.write_text(json.dumps(asdict(rule), indent=2) + "\n")
+
+
+def by_chance(tail: float, seconds: float) -> float:
+    """By how much the worst 2 s of so many seconds exceed others; ``tail``: by how much more in e times as many."""
+    return tail * float(np.log(max(1.0, seconds / STRETCH_S)))
 
 
 def frames_to_ms(frames: int) -> int:

@@ -261,15 +261,18 @@ def test_a_longer_video_is_not_suspicious_for_its_length():
 
 
 def test_windows_point_at_where_looks_or_sync_change():
-    steeper = replace(RULE.look_change, odds=Logistic((4.0,), -6.0))
-    rule, look = replace(RULE, look_change=steeper, sync_change=steeper), np.full(250, -3.0)
+    look_change = replace(RULE.look_change, odds=Logistic((4.0,), -6.0))
+    sync_change = ChangeOdds((0.7, 0.1), 0.0, Logistic((4.0,), -3.0))
+    rule, look = replace(RULE, look_change=look_change, sync_change=sync_change), np.full(250, -3.0)
     look[100:150] = -0.5
-    for changed in (face([0] * 250, rendered=look), face([0] * 100 + [9] * 50 + [0] * 100)):
+    looser = face([0] * 250).similarity
+    looser[100:150, MAX_OFFSET] -= 1.0
+    for changed in (face([0] * 250, rendered=look), replace(face([0] * 250), similarity=looser)):
         windows = slide(changed, 1.0, 0.2)
         alone, together = [rule.window_probability(w) for w in windows], rule.window_probabilities(windows)
         assert all(after >= before for before, after in zip(alone, together))
         most = max(range(len(windows)), key=lambda i: together[i] - alone[i])
-        assert together[most] > alone[most] and windows[most].start >= 100 and windows[most].end <= 150
+        assert together[most] - alone[most] > 0.1 and windows[most].start >= 100 and windows[most].end <= 150
         assert together[0] == alone[0]
     assert rule.window_probabilities([]) == []
 

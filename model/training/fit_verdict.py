@@ -48,6 +48,7 @@ from model.verdict import (
     MARGIN,
     MOST_CHANGED,
     MOST_OF_PIXELS,
+    SIGNS,
     SUSPICIOUS,
     SYNC,
     UNFITTED,
@@ -94,7 +95,6 @@ unusual.
 """
 
 PENALTY = 3e-3
-SIGNS = tuple(SUSPICIOUS.values())
 
 OF_WINDOWS = {"real": 0.5, "generated": 0.35, "swapped": 0.15}
 THROUGHOUT = {"real": 0.5, "generated": 0.38, "swapped": 0.12}
@@ -259,7 +259,7 @@ def _change_odds(
 
 def _more_suspicious(part: Judged, facts: slice) -> np.ndarray:
     """(N, F): of every 2 s, by how much more suspicious than the rest some facts are."""
-    return np.array([(np.array(SIGNS) * change.facts)[facts] for change in changes(part.windows)])
+    return np.array([(SIGNS * change.facts)[facts] for change in changes(part.windows)])
 
 
 def accusing_nobody(rule: VerdictRule) -> VerdictRule:
