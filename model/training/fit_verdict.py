@@ -82,7 +82,7 @@ MIN_BETWEEN = 0.5
 """Share of the variance of real parts that is between them, at least; the rest is flutter."""
 
 LACKED = 1.5
-"""How much more looks spread of people whom the network lacks than of validation people, on whom it was chosen.
+"""How much more looks of people whom the network lacks spread about the mean of validation people than theirs do.
 
 Found by `model.training.limits`. How mouths move is learnt from nobody.
 """
