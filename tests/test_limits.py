@@ -6,7 +6,7 @@ import torch
 
 from model.engine import Detector
 from model.results import DetectorInfo
-from model.temporal import FRAMES, TemporalDetector
+from model.temporal import FRAMES, TemporalDetector, trunk
 from model.training import limits
 from model.training.clips import Clip
 from model.training.limits import THIRDS, Trial, load_without, tabulate, third_of, train_without, with_look_of
@@ -49,6 +49,8 @@ def test_a_network_sees_nobody_of_its_third(tmp_path, monkeypatch):
         mouths = np.random.default_rng(0).integers(0, 256, (2 * FRAMES, 96, 96)).astype(np.uint8)
         return [GreyClip(clips[0], mouths, mouths, mouths, np.ones(len(mouths), bool))]
 
+    torch.save(trunk().state_dict(), tmp_path / "photographs.pth")
+    monkeypatch.setattr(limits, "photographs", lambda: tmp_path / "photographs.pth")
     monkeypatch.setattr(limits, "render_clips", render)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     for third in range(THIRDS):
