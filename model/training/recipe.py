@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 
 from model.training.clips import list_clips
+from model.training.train_temporal import photographs
 
 
 def train(data: Path, cache: Path, run: Path, minutes: float) -> None:
     """Train all detectors, the sync one for ``minutes``, and fit the verdict. Interrupted, it resumes where it was.
 
-    Raises FileNotFoundError without clips, subprocess.CalledProcessError when a step fails.
+    Raises FileNotFoundError without clips, or what training starts from, CalledProcessError when a step fails.
     """
     list_clips(data)
+    photographs()
     common = "--data", data, "--cache", cache
     kept = *common, "--run", run
     _step("align", *kept, "--minutes", 60)
