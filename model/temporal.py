@@ -109,12 +109,11 @@ def trunk() -> nn.Sequential:
 
 
 def conv(before: int, after: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Padding, convolution, batch normalisation; a stride begins at the first pixel, as in TensorFlow."""
+    """Convolution, batch normalisation; what is uneven of the padding comes last, as in TensorFlow."""
     padding = size - stride
-    near, far = padding // 2, padding - padding // 2
     return [
-        nn.ZeroPad2d((near, far, near, far)),
-        nn.Conv2d(before, after, size, stride, groups=groups, bias=False),
+        nn.ZeroPad2d((0, 1, 0, 1)) if padding % 2 else nn.Identity(),
+        nn.Conv2d(before, after, size, stride, padding // 2, groups=groups, bias=False),
         nn.BatchNorm2d(after, eps=1e-3, momentum=0.01),
     ]
 

@@ -64,6 +64,8 @@ OTHER_VOICE = 0.5
 
 MIN_VISIBLE = 0.8
 MINUTES = 4.0
+"""On one core: what is learnt later is peculiar to the pseudo-fakes."""
+
 REPORT_S = 180
 
 
