@@ -50,7 +50,7 @@ def test_a_network_sees_nobody_of_its_third(tmp_path, monkeypatch):
         return [GreyClip(clips[0], mouths, mouths, mouths, np.ones(len(mouths), bool))]
 
     torch.save(trunk().state_dict(), tmp_path / "photographs.pth")
-    monkeypatch.setattr(limits, "photographs", lambda: tmp_path / "photographs.pth")
+    monkeypatch.setattr("model.training.train_temporal.photographs", lambda: tmp_path / "photographs.pth")
     monkeypatch.setattr(limits, "render_clips", render)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     for third in range(THIRDS):

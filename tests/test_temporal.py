@@ -38,6 +38,7 @@ from model.training.train_temporal import (
     auc_by_method,
     clip_logit,
     few_of_each_corpus,
+    mean_of,
     new_run,
     photographs,
 )
@@ -244,6 +245,17 @@ def test_training_reports_and_goes_on_where_it_stopped(tmp_path, capsys):
     assert again.step == 2 and "resumed at step 1" in capsys.readouterr().out
     assert auc_by_method(again.averaged.module, held_out)["made"] in (0.0, 0.5, 1.0)
     assert np.isfinite(clip_logit(again.averaged.module, clip.mouths))
+
+
+def test_the_mean_of_networks_has_the_mean_of_their_weights_and_statistics():
+    members = [TemporalDetector() for _ in range(3)]
+    for level, member in enumerate(members):
+        for tensor in [*member.parameters(), *member.buffers()]:
+            tensor.data.fill_(level * 3)
+    mean = mean_of(members)
+    weighed = [tensor for tensor in [*mean.parameters(), *mean.buffers()] if tensor.is_floating_point()]
+    assert all(torch.all(tensor == 3) for tensor in weighed)
+    assert not mean.training and float(next(members[0].parameters()).max()) == 0
 
 
 def test_a_trunk_starts_from_what_a_longer_network_of_other_names_knows(tmp_path):

@@ -29,7 +29,7 @@ from model.training.robustness import CONDITIONS, SECONDS
 from model.training.scores import Answer, answer, by_identity, called_fake, fake_probability
 from model.training.statistics import Figure, auc_over_identities, share_over_identities
 from model.training.train import Run
-from model.training.train_temporal import MINUTES, TOO_COARSE, Batches, new_run, photographs, render_clips, train
+from model.training.train_temporal import MINUTES, TOO_COARSE, mean_of, members_of, new_run, render_clips, train_members
 from model.training.trials import few_of_each, load_embedded, windows_with_evidence
 from model.training.uploads import Anew, prepare_anew
 from model.verdict import FINE_QUANTIZER, MIN_ACCUSATION_S, can_be_judged, enough_evidence, quantizer
@@ -60,19 +60,18 @@ def third_of(clip: Clip) -> int:
 
 
 def train_without(third: int, people: Sequence[Clip], cache: Path, run: Path, generator: Path, minutes: float) -> None:
-    """Train the network that lacks a third of ``people``; its checkpoint stays in ``run``, and is gone on with."""
+    """Train the network that lacks a third of ``people``; its checkpoints stay in ``run``, and are gone on with."""
     torch.set_num_threads(1)
-    checkpoint = _checkpoint(run, third)
-    if checkpoint.exists() and _restored(checkpoint).minutes >= minutes:
+    checkpoints = _checkpoints(run, third)
+    if all(checkpoint.exists() and _restored(checkpoint).minutes >= minutes for checkpoint in checkpoints):
         return
     real = render_clips([clip for clip in people if third_of(clip) != third], cache, run, generator)
-    training = new_run(torch.device("cpu"), photographs())
-    train(training, Batches(real, training.step), minutes, checkpoint, {})
+    train_members(real, minutes, checkpoints, {})
 
 
 def load_without(third: int, run: Path) -> TemporalDetector:
     """The network that `train_without` left. Raises FileNotFoundError."""
-    return _restored(_checkpoint(run, third)).averaged.module.eval()
+    return mean_of([_restored(checkpoint).averaged.module for checkpoint in _checkpoints(run, third)])
 
 
 def with_look_of(detector: Detector, network: TemporalDetector) -> Detector:
@@ -159,8 +158,8 @@ def _restored(checkpoint: Path) -> Run:
     return training
 
 
-def _checkpoint(run: Path, third: int) -> Path:
-    return run / f"temporal_without_{third}.pt"
+def _checkpoints(run: Path, third: int) -> list[Path]:
+    return members_of(run / f"temporal_without_{third}.pt")
 
 
 def main() -> None:

@@ -64,7 +64,13 @@ OTHER_VOICE = 0.5
 
 MIN_VISIBLE = 0.8
 MINUTES = 4.0
-"""On one core: what is learnt later is peculiar to the pseudo-fakes."""
+"""Of each network, on one core: what is learnt later is peculiar to the pseudo-fakes."""
+
+MEMBERS = 3
+"""Networks that are trained from the same start on other draws, and whose weights are averaged.
+
+It costs nothing when they are used, and the mean is better than each of them: a model soup (Wortsman et al. 2022).
+"""
 
 REPORT_S = 180
 
@@ -208,6 +214,32 @@ def _step(run: Run, batches: Batches, rate: float) -> float:
     return run.learn(run.loss(logits, labels * (1 - 2 * SMOOTHING) + SMOOTHING), STEEPEST)
 
 
+def train_members(
+    real: Sequence[GreyClip], minutes: float, checkpoints: Sequence[Path], held_out: Mapping[str, list[Mouths]]
+) -> TemporalDetector:
+    """Train `MEMBERS` networks for ``minutes`` each; returns their mean."""
+    device, start = torch.device("cuda" if torch.cuda.is_available() else "cpu"), photographs()
+    members = []
+    for seed, checkpoint in enumerate(checkpoints):
+        training = new_run(device, start)
+        train(training, Batches(real, seed), minutes, checkpoint, held_out)
+        members.append(training.averaged.module)
+    return mean_of(members)
+
+
+def mean_of(members: Sequence[TemporalDetector]) -> TemporalDetector:
+    """The network whose weights are the mean of those of ``members``."""
+    mean = AveragedModel(members[0], use_buffers=True)
+    for member in members:
+        mean.update_parameters(member)
+    return mean.module.eval()
+
+
+def members_of(checkpoint: Path) -> list[Path]:
+    """Where the checkpoints of `MEMBERS` networks are, whose mean is called so."""
+    return [checkpoint.with_stem(f"{checkpoint.stem}_{number}") for number in range(MEMBERS)]
+
+
 def clip_logit(detector: TemporalDetector, mouths: Mouths, most: int = 8) -> float:
     """Mean logit of up to ``most`` sequences of a clip of 24 frames or more."""
     begins = np.unique(np.linspace(0, len(mouths) - FRAMES, most).astype(int))
@@ -250,8 +282,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the detector of rendered mouths; run again to resume.")
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--cache", type=Path, default=Path("build/cache"))
-    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where the checkpoint is kept")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="wall time in all")
+    parser.add_argument("--run", type=Path, default=Path("build/run"), help="where checkpoints are kept")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="wall time of each network in all")
     parser.add_argument("--generator", type=Path, required=True, help="weights of the generator of mouths")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
@@ -260,10 +292,9 @@ def main() -> None:
     people = [clip for clip in sides["train"] if not clip.fake and clip.corpus not in TOO_COARSE]
     real = render_clips(people, arguments.cache, arguments.run, arguments.generator)
     known = [c for c in sides["val"] if not c.fake] + [c for c in sides["train"] + sides["val"] if c.fake]
-    training = new_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"), photographs())
-    batches, checkpoint = Batches(real, training.step), arguments.run / "temporal.pt"
-    train(training, batches, arguments.minutes, checkpoint, by_method(known, arguments.cache))
-    save_weights(training.averaged.module, arguments.out / "temporal.safetensors")
+    checkpoints = members_of(arguments.run / "temporal.pt")
+    network = train_members(real, arguments.minutes, checkpoints, by_method(known, arguments.cache))
+    save_weights(network, arguments.out / "temporal.safetensors")
     seal(arguments.out)
 
 
