@@ -107,6 +107,13 @@ SURE_OF_OFFSET = 0.9
 WANDERS = 0.5
 """Share of windows that agree on the offset below which it wanders, and there is no constant one."""
 
+USUAL_OFFSET_MS = 120
+"""By how much files are off as they are made.
+
+Where most windows agree on such an offset, mouth and voice belong together or are made to, however poorly they fit in
+noise; those of another's voice do by chance, in few videos of some seconds.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
@@ -197,6 +204,10 @@ class Kinds(NamedTuple):
         """How unusual all of it is."""
         return float(self.sync + np.hypot(self.look, self.motion) + self.colours)
 
+    def of_sync_at_most(self, most: float) -> "Kinds":
+        """The same, but sync is no more unusual than that."""
+        return self._replace(sync=min(self.sync, most))
+
 
 @dataclass(frozen=True, slots=True)
 class VerdictRule:
@@ -244,6 +255,11 @@ class VerdictRule:
         changed = [self.change_log_odds(one, seconds) for one in self.changed(windows)]
         return max([self.odds(fine).log_odds(self.video_facts(windows, fine)), *changed])
 
+    def accusing_log_odds(self, windows: Sequence[WindowEvidence]) -> float:
+        """Log-odds by which windows are called fake: how poorly mouth and voice fit counts little of `agreed` ones."""
+        fine, most_sync = not is_coarse(windows), NOTABLE if self.agreed(windows) else np.inf
+        return self.odds(fine).log_odds(self.video_facts(windows, fine, most_sync))
+
     def changed(self, windows: Sequence[WindowEvidence]) -> list[Changed]:
         """By how much every two seconds of windows with evidence differ from the rest of their face."""
         fine, found = not is_coarse(windows), []
@@ -282,19 +298,21 @@ class VerdictRule:
             known[UNTOLD] = np.array(self.of_real)[UNTOLD]
         return known
 
-    def video_facts(self, windows: Sequence[WindowEvidence], fine: bool) -> np.ndarray:
-        """(2,): how unusual windows with evidence are of real video, and their worst 2 s.
+    def video_facts(self, windows: Sequence[WindowEvidence], fine: bool, most_sync: float = np.inf) -> np.ndarray:
+        """(2,): how unusual windows with evidence are of real video, and their worst 2 s; sync ``most_sync`` at most.
 
         From the latter is taken what the worst of so many would have in real video, so that a long one is not
         accused for its length.
         """
-        mean, seconds = self.told(np.mean([window.facts for window in windows], axis=0), fine), evidence_s(windows)
-        worst = max(self.unusual_stretches(windows, fine)) - by_chance(self.tail, seconds)
-        return np.array([self.unusual(mean, seconds), worst])
+        whole = self.suspicion(windows, fine).of_sync_at_most(most_sync).together
+        worst = max(self.unusual_stretches(windows, fine, most_sync)) - by_chance(self.tail, evidence_s(windows))
+        return np.array([whole, worst])
 
-    def unusual_stretches(self, windows: Sequence[WindowEvidence], fine: bool) -> list[float]:
-        """How unusual each of `stretches` is."""
-        return [kinds.together for _, kinds in self.by_stretch(windows, fine)]
+    def unusual_stretches(
+        self, windows: Sequence[WindowEvidence], fine: bool, most_sync: float = np.inf
+    ) -> list[float]:
+        """How unusual each of `stretches` is; sync ``most_sync`` at most."""
+        return [kinds.of_sync_at_most(most_sync).together for _, kinds in self.by_stretch(windows, fine)]
 
     def by_stretch(self, windows: Sequence[WindowEvidence], fine: bool) -> list[tuple[Sequence[WindowEvidence], Kinds]]:
         """The windows of each of `stretches`, and how unusual they are."""
@@ -346,9 +364,18 @@ class VerdictRule:
             return False
         return bool(np.quantile([kinds.sync for _, kinds in self.by_stretch(windows, fine)], AT_TIMES) < NOTABLE)
 
-    def may_be_called_fake(self, windows: Sequence[WindowEvidence]) -> bool:
+    def agreed(self, windows: Sequence[WindowEvidence]) -> bool:
+        """Whether most windows agree on an offset that files have."""
+        offset_ms = self.sync(windows).offset_ms
+        return offset_ms is not None and abs(offset_ms) <= USUAL_OFFSET_MS and agreement(windows) >= WANDERS
+
+    def may_be_accused(self, windows: Sequence[WindowEvidence]) -> bool:
         """Whether these windows are enough for that, and their voice is not the mouth's at times."""
         return evidence_s(windows) >= MIN_ACCUSATION_S and not self.in_sync_at_times(windows)
+
+    def may_be_called_fake(self, windows: Sequence[WindowEvidence]) -> bool:
+        """Whether they may be accused, and not only for how poorly mouth and voice fit while they are `agreed`."""
+        return self.may_be_accused(windows) and self.accusing_log_odds(windows) > logit(self.fake_above)
 
     def verdict(self, fake_probability: float, may_be_called_fake: bool) -> Verdict:
         """The verdict for a probability, see `may_be_called_fake`."""
@@ -499,6 +526,13 @@ def _spared(rule: VerdictRule, probability: float, windows: Sequence[WindowEvide
             f"on {seconds:.1f} s of speech with a mouth in view: below {MIN_ACCUSATION_S:g} s nothing is called fake."
         )
         return Reason("short_evidence", suspicious + detail)
+    if not rule.in_sync_at_times(windows):
+        detail = (
+            f"{agreement(windows):.0%} of the windows with speech agree on an offset of "
+            f"{rule.sync(windows).offset_ms} ms, as files have: noise or other voices may be why mouth and voice fit "
+            "poorly, and nothing is called fake for that alone."
+        )
+        return Reason("agreed_offset", suspicious + detail)
     best, _ = min(rule.by_stretch(windows, not is_coarse(windows)), key=lambda stretch: stretch[1].sync)
     when = spans_text(best)
     detail = f"mouth and voice fit as in real video {when}: other voices, noise or pictures that lag may be what is "

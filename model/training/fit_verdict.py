@@ -66,8 +66,8 @@ from model.verdict import (
 from model.weights import seal
 from model.windows import WindowEvidence
 
-MAX_FALSE_ACCUSATIONS = 0.01
-"""Chance that the most suspicious part of a further real person lies above the threshold for "fake", were it normal.
+MAX_FALSE_ACCUSATIONS = 0.005
+"""Chance that a part of a video of a further real person lies above the threshold for "fake", were parts normal.
 
 None that it is fitted on may, but of two dozen people that says little about the hundredth, and a false accusation
 costs more than a miss.
@@ -81,7 +81,7 @@ REAL_BELOW = 0.5
 MIN_BETWEEN = 0.5
 """Share of the variance of real parts that is between them, at least; the rest is flutter."""
 
-LACKED = 1.5
+LACKED = 1.9
 """How much more looks of people whom the network lacks spread about the mean of validation people than theirs do.
 
 Found by `model.training.limits`. How mouths move is learnt from nobody.
@@ -180,11 +180,12 @@ def _coarse(parts: Iterable[Judged]) -> list[Judged]:
 
 def _with_threshold(rule: VerdictRule, real: Sequence[Judged]) -> VerdictRule:
     """The rule with a threshold for "fake"; odds of coarse video are brought nearer to even until it holds for them."""
-    accusable = [part for part in real if rule.may_be_called_fake(part.windows) and can_be_judged(part.windows)]
-    highest_fine, highest_coarse = (
-        _highest(odds, [(p.identity, rule.log_odds(p.windows)) for p in accusable if is_coarse(p.windows) == coarsely])
-        for coarsely, odds in ((False, rule.fine), (True, rule.coarse))
+    accusable = [part for part in real if rule.may_be_accused(part.windows) and can_be_judged(part.windows)]
+    fine, coarse = (
+        [(part.identity, rule.accusing_log_odds(part.windows)) for part in accusable if is_coarse(part.windows) == so]
+        for so in (False, True)
     )
+    highest_fine, highest_coarse = _highest(rule.fine, fine), _highest(rule.coarse, coarse)
     nearer = highest_fine / highest_coarse if highest_coarse > highest_fine > 0 else 1.0
     fake_above = float(np.ceil(1000 * expit(highest_fine)) / 1000)
     return replace(rule, coarse=rule.coarse.nearer_to_even(nearer), fake_above=fake_above)
@@ -277,9 +278,9 @@ def _nearer_to_even(change: ChangeOdds, fake_above: float) -> ChangeOdds:
 def _highest(odds: Odds, real: Sequence[tuple[str, float]]) -> float:
     """Log-odds that no real part is above, hardly one of a further person, nor any by look, motion or colours alone.
 
-    ``real``: whose real parts that may be accused are, and their log-odds. Above lies the most suspicious part of a
-    further person by `MAX_FALSE_ACCUSATIONS` (the prediction interval of a normal sample). The last because networks of
-    looks are surer of the people that they were chosen on than of others (`model.training.limits`).
+    ``real``: whose real parts that may be accused are, and their log-odds. Above lies a part of a further person by
+    `MAX_FALSE_ACCUSATIONS` (the prediction interval of a normal sample, people weighing the same). The last because
+    networks of looks are surer of the people that they were chosen on than of others (`model.training.limits`).
     """
     by_person: dict[str, list[float]] = defaultdict(list)
     for identity, log_odds in real:
@@ -287,9 +288,11 @@ def _highest(odds: Odds, real: Sequence[tuple[str, float]]) -> float:
     alone = odds.log_odds(np.full(2, MOST_OF_PIXELS))
     if len(by_person) < MIN_PEOPLE:
         return alone
-    worst = np.array([max(of_one) for of_one in by_person.values()])
-    reach = t.isf(MAX_FALSE_ACCUSATIONS, len(worst) - 1) * (1 + 1 / len(worst)) ** 0.5
-    return float(max(worst.mean() + reach * worst.std(ddof=1), worst.max(), alone))
+    people = len(by_person)
+    mean = np.mean([np.mean(of_one) for of_one in by_person.values()])
+    variance = sum(np.mean((np.array(of_one) - mean) ** 2) for of_one in by_person.values()) / (people - 1)
+    reach = t.isf(MAX_FALSE_ACCUSATIONS, people - 1) * (1 + 1 / people) ** 0.5
+    return float(max(mean + reach * variance**0.5, max(map(max, by_person.values())), alone))
 
 
 def _parts_and_wholes(detector: Detector, clips: Sequence[EmbeddedClip]) -> list[Judged]:
