@@ -21,6 +21,7 @@ from model.verdict import (
     Logistic,
     Odds,
     VerdictRule,
+    agreement,
     can_be_judged,
     evidence_s,
     is_coarse,
@@ -189,6 +190,20 @@ def test_a_voice_that_is_the_mouths_at_times_gets_nothing_called_fake():
     assert answered([0] * 500, rendered=9.0, restless=2.0)[0] == "fake", "a rendered mouth need not be out of sync"
 
 
+def test_a_poor_fit_at_an_offset_that_files_have_gets_nothing_called_fake_alone():
+    def answered(offset: int, **more: float) -> tuple[str, list[str]]:
+        loose = face([offset] * 100, **more)
+        loose = replace(loose, similarity=0.3 * loose.similarity, fit=0.1 * loose.fit)
+        windows = slide(loose, 1.0, 0.2)
+        reasons = reasons_for(RULE, RULE.fake_probability(windows), windows)
+        assert RULE.fake_probability(windows) > RULE.fake_above and agreement(windows) > 0.9
+        return verdict(windows), [reason.code for reason in reasons]
+
+    assert answered(3)[0] == "inconclusive" and answered(3)[1][0] == "agreed_offset"
+    assert answered(4)[0] == "fake", "by chance few of another's voice lie near 0"
+    assert answered(3, rendered=4.0)[0] == "fake", "a rendered mouth may be in sync"
+
+
 def test_an_offset_that_wanders_about_a_constant_one_is_said_to():
     def said(offsets: list[int]) -> str:
         windows = slide(face(offsets), 1.0, 0.2)
@@ -213,7 +228,7 @@ def test_two_seconds_that_are_rendered_are_found_in_twenty_and_named():
     mean, worst = RULE.video_facts(windows, fine=True)
     assert mean < 1 and worst > 1.5
     assert RULE.fake_probability(windows) > RULE.fake_probability(slide(face([0] * 500), 1.0, 0.2))
-    changed, rendered, *_ = reasons_for(RULE, 0.9, windows)
+    _, changed, rendered, *_ = reasons_for(RULE, RULE.fake_probability(windows), windows)
     assert rendered.code == "rendered_face" and "from 7.4 to 10.6 s" in rendered.detail
     assert changed.code == "changed_look" and "from 8.0 to 10.0 s" in changed.detail
     suspicious = [w for w in windows if RULE.window_probability(w) > 0.5]
