@@ -16,6 +16,8 @@ const ADVICE = {
     + "heard? Somebody off screen, or a noise, looks the same here.",
   in_sync_at_times: "Listen for other voices, music or noise, and look for pictures that stop or lag: those put real video "
     + "out of sync for a while, but another's voice fits at no time.",
+  agreed_offset: "Listen for noise, music or other voices: in those real video fits its voice poorly, but at the offset that "
+    + "files have. One in four of other voices is there by chance: take a longer part.",
   smooth_motion: "Play the moments below at ¼ speed: does the mouth glide more evenly, or look softer, than eyes and cheeks?",
   restless_colours: "Look at the colours of lips and chin at the moments below, picture by picture: do they shimmer, while "
     + "nose and cheeks keep theirs?",
