@@ -87,6 +87,9 @@ LACKED = 1.9
 Found by `model.training.limits`. How mouths move is learnt from nobody.
 """
 
+LACKED_CHANGE = 1.2
+"""How much more their looks change within a video, found so, too: camera, light and person stay the same there."""
+
 HEARD = [list(SUSPICIOUS).index(fact) for fact in ("changes alike", "agrees on the offset")]
 """How usual these are counts sound as it is often heard, too (`model.training.sounds`).
 
@@ -223,13 +226,13 @@ def _with_changes(
 ) -> VerdictRule:
     """The rule with what changes within a video say; as it was where there is nothing to learn that from.
 
-    Looks of people whom the network lacks change as much more as they are more spread; how well mouth and voice fit
-    changes as it does in worse sound, too, and the more the longer a video is, for somewhere something else is heard.
+    Looks of people whom the network lacks change more; how well mouth and voice fit changes as it does in worse sound,
+    too, and the more the longer a video is, for somewhere something else is heard.
     """
     if not painted or not said:
         return rule
     look = _change_odds(LOOK, real, real, painted, by_length=False)
-    look = replace(look, usual=tuple(round(LACKED * usual, 3) for usual in look.usual))
+    look = replace(look, usual=tuple(round(LACKED_CHANGE * usual, 3) for usual in look.usual))
     sync = _change_odds(ALIKE, [*real, *heard], real, said, by_length=True)
     return accusing_nobody(replace(rule, look_change=look, sync_change=sync))
 
