@@ -161,7 +161,7 @@ def _judge(windows: Sequence[WindowEvidence], rule: VerdictRule) -> _Judgement:
     if too_compressed(windows):
         return _Judgement("inconclusive", None, too_compressed_reasons(rule, windows), rule.sync(windows))
     probability = round(rule.fake_probability(windows), 4)
-    verdict = rule.verdict(probability, rule.may_be_called_fake(windows))
+    verdict = rule.verdict_on(windows, probability)
     return _Judgement(verdict, probability, reasons_for(rule, probability, windows), rule.sync(windows))
 
 

@@ -377,6 +377,10 @@ class VerdictRule:
         """Whether they may be accused, and not only for how poorly mouth and voice fit while they are `agreed`."""
         return self.may_be_accused(windows) and self.accusing_log_odds(windows) > logit(self.fake_above)
 
+    def verdict_on(self, windows: Sequence[WindowEvidence], fake_probability: float) -> Verdict:
+        """The verdict for the probability of windows; whether they may be called fake is asked only if it matters."""
+        return self.verdict(fake_probability, fake_probability > self.fake_above and self.may_be_called_fake(windows))
+
     def verdict(self, fake_probability: float, may_be_called_fake: bool) -> Verdict:
         """The verdict for a probability, see `may_be_called_fake`."""
         if fake_probability > self.fake_above and may_be_called_fake:
@@ -493,7 +497,7 @@ def spans_text(windows: Sequence[WindowEvidence]) -> str:
 
 def reasons_for(rule: VerdictRule, probability: float, windows: Sequence[WindowEvidence]) -> tuple[Reason, ...]:
     """Why: what was seen in windows with evidence, and when, in words for an analyst."""
-    verdict = rule.verdict(probability, rule.may_be_called_fake(windows))
+    verdict = rule.verdict_on(windows, probability)
     agree = agreement(windows)
     within = f"within {frames_to_ms(WANDER)} ms"
     share = f"{agree:.0%} of the {len(windows)} windows with speech agree on the offset, {within}"

@@ -67,7 +67,7 @@ def answer(
     if not windows or not enough(windows):
         return Answer(clip, seconds, None, "inconclusive")
     probability = round(rule.fake_probability(windows), 4)
-    verdict = rule.verdict(probability, rule.may_be_called_fake(windows))
+    verdict = rule.verdict_on(windows, probability)
     return Answer(clip, seconds, probability, verdict, rule.suspicion(windows, not is_coarse(windows)))
 
 

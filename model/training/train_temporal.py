@@ -69,7 +69,7 @@ MINUTES = 4.0
 MEMBERS = 3
 """Networks that are trained from the same start on other draws, and whose weights are averaged.
 
-It costs nothing when they are used, and the mean is better than each of them: a model soup (Wortsman et al. 2022).
+It costs nothing when they are used, and the mean is better than most of them: a model soup (Wortsman et al. 2022).
 """
 
 REPORT_S = 180
