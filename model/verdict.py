@@ -10,10 +10,10 @@ an unseen one. Logistic functions of how unusual the whole video is, and its wor
 fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of
 real and fake. Two seconds are held against the rest of their own video, too (`model.changes`): camera, light and person
 are the same there, so that a mouth which looks more rendered for a while, or fits its voice worse, is told better than
-one among strangers; that makes a video suspicious, but gets nobody called fake. All numbers are fitted on people that no
-detector was trained on (`model.training.fit_verdict`). Where compression or a filter took away what tells filmed from
-rendered by looks and by how smooth colours are, only voice, motion in grey and restless colours are asked, with odds of
-their own, and the latter count in full. Two thresholds make the verdict; between them it is inconclusive.
+one among strangers; that makes a video suspicious, but gets nobody called fake. All numbers are fitted on people that
+no detector was trained on (`model.training.fit_verdict`). Where compression or a filter took away what tells filmed
+from rendered by looks and by how smooth colours are, only voice, motion in grey and restless colours are asked, with
+odds of their own, and the latter count in full. Two thresholds make the verdict; between them it is inconclusive.
 """
 
 import json
@@ -85,8 +85,8 @@ MOST_OF_PIXELS = float(MOST_UNUSUAL[CONTENT].max())
 COLOURS_IN_FINE = 0.5
 """How much restless colours count where looks are told, too.
 
-Found on people whom networks of looks lack: a standard deviation of theirs tells half as much as one of looks and motion
-together. Where compression leaves little else, all of it counts.
+Found on people whom networks of looks lack: a standard deviation of theirs tells half as much as one of looks and
+motion together. Where compression leaves little else, all of it counts.
 """
 
 MOST_CHANGED = 4.0

@@ -335,7 +335,8 @@ def test_the_same_facts_are_less_unusual_of_less_evidence():
     fluttering = replace(RULE, flutter=RULE.spread)
     facts = np.array(RULE.of_real) + 2 * np.array([-1, -1, -1, 1, 1, 1, 1, 1]) * RULE.spread
     by_length = [fluttering.unusual(facts, seconds, fine=True) for seconds in (0.5, 1, 4, 1e6)]
-    assert by_length == pytest.approx([2 * (1 + 3**0.5 + 0.5) / (1 + share) ** 0.5 for share in (1, 1, 1 / 4, 0)], rel=1e-3)
+    unusual = 2 * (1 + 3**0.5 + 0.5)
+    assert by_length == pytest.approx([unusual / (1 + share) ** 0.5 for share in (1, 1, 1 / 4, 0)], rel=1e-3)
 
 
 def test_a_blunt_peak_is_suspicious_and_a_sharp_one_is_not():
