@@ -4,16 +4,16 @@ Facts of windows (`WindowEvidence.facts`) are averaged, and it is asked how unus
 fact only what is more suspicious than its mean over real video counts, in standard deviations, for that a mouth is well
 in sync does not excuse that it looks rendered. Look and smooth motion are of the same pixels, and compression makes
 both more unusual, so the root of the sum of their squares is how unusual the pixels are. Mouth and voice are evidence
-of their own: how unusual they are adds to it. So is how much more the colours of the lips change than those above them,
-for compression changes both alike: half of that adds to it. No generator has a say in that, so none is needed to know
-an unseen one. Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a
-fake throughout, and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of
-real and fake. Two seconds are held against the rest of their own video, too (`model.changes`): camera, light and person
-are the same there, so that a mouth which looks more rendered for a while, or fits its voice worse, is told better than
-one among strangers; that makes a video suspicious, but gets nobody called fake. All numbers are fitted on people that
-no detector was trained on (`model.training.fit_verdict`). Where compression or a filter took away what tells filmed
-from rendered by looks and by how smooth colours are, only voice, motion in grey and restless colours are asked, with
-odds of their own, and the latter count in full. Two thresholds make the verdict; between them it is inconclusive.
+of their own, and so is how much more the colours of the lips change than those above them, for compression changes both
+alike: how unusual they are adds to it. No generator has a say in that, so none is needed to know an unseen one.
+Logistic functions of how unusual the whole video is, and its worst two seconds, say how likely it is a fake throughout,
+and one in part; the likelier of both is the probability that it is a lip-sync fake, at even odds of real and fake. Two
+seconds are held against the rest of their own video, too (`model.changes`): camera, light and person are the same
+there, so that a mouth which looks more rendered for a while, or fits its voice worse, is told better than one among
+strangers; that makes a video suspicious, but gets nobody called fake. All numbers are fitted on people that no detector
+was trained on (`model.training.fit_verdict`). Where compression or a filter took away what tells filmed from rendered
+by looks and by how smooth colours are, only voice, motion in grey and restless colours are asked, with odds of their
+own. Two thresholds make the verdict; between them it is inconclusive.
 """
 
 import json
@@ -81,13 +81,6 @@ real video than a network knows, so that none of that alone gets a video called 
 """
 
 MOST_OF_PIXELS = float(MOST_UNUSUAL[CONTENT].max())
-
-COLOURS_IN_FINE = 0.5
-"""How much restless colours count where looks are told, too.
-
-Found on people whom networks of looks lack: a standard deviation of theirs tells half as much as one of looks and
-motion together. Where compression leaves little else, all of it counts.
-"""
 
 MOST_CHANGED = 4.0
 """Times what is usual that a change within a video counts at most: who walks up to a camera changes, too."""
@@ -206,10 +199,10 @@ class Kinds(NamedTuple):
     motion: float
     colours: float
 
-    def together(self, fine: bool) -> float:
-        """How unusual all of it is; see `COLOURS_IN_FINE`."""
-        colours = COLOURS_IN_FINE * self.colours if fine else self.colours
-        return float(self.sync + np.hypot(self.look, self.motion) + colours)
+    @property
+    def together(self) -> float:
+        """How unusual all of it is."""
+        return float(self.sync + np.hypot(self.look, self.motion) + self.colours)
 
     def of_sync_at_most(self, most: float) -> "Kinds":
         """The same, but sync is no more unusual than that."""
@@ -283,7 +276,7 @@ class VerdictRule:
     def window_probability(self, window: WindowEvidence) -> float:
         """Probability that one window alone is of a lip-sync fake."""
         fine = not is_coarse([window])
-        return self.odds(fine).window(np.array([self.unusual(window.facts, evidence_s([window]), fine)]))
+        return self.odds(fine).window(np.array([self.unusual(self.told(window.facts, fine), evidence_s([window]))]))
 
     def window_probabilities(self, windows: Sequence[WindowEvidence]) -> list[float]:
         """Of all windows with evidence of a face: each alone, or by how much the 2 s around it differ from the rest."""
@@ -311,7 +304,7 @@ class VerdictRule:
         From the latter is taken what the worst of so many would have in real video, so that a long one is not
         accused for its length.
         """
-        whole = self.suspicion(windows, fine).of_sync_at_most(most_sync).together(fine)
+        whole = self.suspicion(windows, fine).of_sync_at_most(most_sync).together
         worst = max(self.unusual_stretches(windows, fine, most_sync)) - by_chance(self.tail, evidence_s(windows))
         return np.array([whole, worst])
 
@@ -319,27 +312,27 @@ class VerdictRule:
         self, windows: Sequence[WindowEvidence], fine: bool, most_sync: float = np.inf
     ) -> list[float]:
         """How unusual each of `stretches` is; sync ``most_sync`` at most."""
-        return [kinds.of_sync_at_most(most_sync).together(fine) for _, kinds in self.by_stretch(windows, fine)]
+        return [kinds.of_sync_at_most(most_sync).together for _, kinds in self.by_stretch(windows, fine)]
 
     def by_stretch(self, windows: Sequence[WindowEvidence], fine: bool) -> list[tuple[Sequence[WindowEvidence], Kinds]]:
         """The windows of each of `stretches`, and how unusual they are."""
         ordered, seconds = sorted(windows, key=lambda window: window.start), min(STRETCH_S, evidence_s(windows))
         total = sums(ordered)
         return [
-            (ordered[first:end], self.kinds((total[end] - total[first]) / (end - first), seconds, fine))
+            (ordered[first:end], self.kinds(self.told((total[end] - total[first]) / (end - first), fine), seconds))
             for first, end in stretches(ordered)
         ]
 
-    def unusual(self, facts: np.ndarray, seconds: float, fine: bool) -> float:
+    def unusual(self, facts: np.ndarray, seconds: float) -> float:
         """How unusual mean facts (8,) of so much evidence are of real video: 0 not at all; see `kinds`."""
-        return self.kinds(facts, seconds, fine).together(fine)
+        return self.kinds(facts, seconds).together
 
-    def kinds(self, facts: np.ndarray, seconds: float, fine: bool) -> Kinds:
-        """How unusual what is `told` by facts of each kind is, in standard deviations of real video.
+    def kinds(self, facts: np.ndarray, seconds: float) -> Kinds:
+        """How unusual facts of each kind are, in standard deviations of real video.
 
         How smooth grey and how smooth colours are add as look and motion do; what takes noise away smooths both.
         """
-        excess = self.excess(self.told(facts, fine), seconds)
+        excess = self.excess(facts, seconds)
         kinds = SYNC, LOOK, SMOOTH_GREY, SMOOTH_COLOURS, RESTLESS
         sync, look, grey, colours, restless = (float(np.sqrt(np.mean(excess[kind] ** 2))) for kind in kinds)
         return Kinds(sync, look, min(float(np.hypot(grey, colours)), MOST_OF_PIXELS), restless)
@@ -354,7 +347,7 @@ class VerdictRule:
 
     def suspicion(self, windows: Sequence[WindowEvidence], fine: bool) -> Kinds:
         """`kinds` of the mean of windows."""
-        return self.kinds(np.mean([w.facts for w in windows], axis=0), evidence_s(windows), fine)
+        return self.kinds(self.told(np.mean([w.facts for w in windows], axis=0), fine), evidence_s(windows))
 
     def sync(self, windows: Sequence[WindowEvidence]) -> Sync:
         """Constant offset of windows with evidence, and how sure it is."""
@@ -571,8 +564,7 @@ def _coarseness(windows: Sequence[WindowEvidence], limit: str = "") -> str:
 
 
 def _suspicious_reasons(rule: VerdictRule, windows: Sequence[WindowEvidence], share: str) -> list[Reason]:
-    fine = not is_coarse(windows)
-    worst, by = max(rule.by_stretch(windows, fine), key=lambda stretch: stretch[1].together(fine))
+    worst, by = max(rule.by_stretch(windows, not is_coarse(windows)), key=lambda stretch: stretch[1].together)
     found = _change_reasons(rule, windows)
     enough = NOTABLE if found else min(NOTABLE, max(by))
     when = spans_text([window for window in windows if rule.window_probability(window) >= 0.5] or worst)

@@ -198,7 +198,7 @@ def _odds(rule: VerdictRule, kinds: Mapping[str, Sequence[Judged]], fine: bool) 
     """Odds of parts, by kind, as if all of them were ``fine``, or none."""
 
     def unusual(facts: np.ndarray) -> np.ndarray:
-        return np.array([rule.unusual(facts, WINDOW_S, fine)])
+        return np.array([rule.unusual(rule.told(facts, fine), WINDOW_S)])
 
     windows = [
         (int(kind != "real"), share, _through(_of_windows(kinds[kind]), unusual)) for kind, share in OF_WINDOWS.items()
