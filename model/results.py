@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-VERSION = "1.22.0"
+VERSION = "1.24.0"
 """Of the detector, weights and rule together."""
 
 Verdict = Literal["real", "fake", "inconclusive"]

@@ -162,6 +162,14 @@ def test_the_threshold_is_set_by_people_however_many_parts_they_have(rule):
     assert _highest(rule.fine, [(who, log_odds / 9) for who, log_odds in people]) < highest
 
 
+def test_edited_real_video_has_a_say_in_the_threshold_and_in_nothing_else(detector, rule, people, generated):
+    edited = [replace(one, rendered=one.rendered + 2, motion=one.motion + 0.2) for one in people]
+    warier = fit(detector, people, generated, edited=edited)
+    highest = max(rule.accusing_log_odds(windows_with_evidence(detector, one)) for one in edited)
+    assert logit(rule.fake_above) < highest < logit(warier.fake_above)
+    assert replace(warier, fake_above=rule.fake_above, coarse=rule.coarse) == rule
+
+
 def test_looks_motion_or_colours_alone_get_nothing_called_fake_but_another_voice_does(detector, rule, people):
     def verdict(facts: list[float]) -> str:
         log_odds = rule.fine.log_odds(np.full(2, rule.unusual(np.array(facts), seconds=10.0)))

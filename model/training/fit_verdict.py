@@ -4,11 +4,12 @@ Real: clips of the validation identities. Fake: generated clips, none of which a
 mouths with other voices, of the same person and of others; and real clips with 2 s of a generated one. Real and
 generated clips count as they are and as uploading leaves them (`model.training.uploads`), also where that is coded too
 coarsely for looks: to a network of looks, people whom it lacks are more unusual than the validation people on whom it
-was chosen, and what compression adds to the spread of the latter makes up for some of that. How well mouth and voice go
-together counts as it is in worse sound, too (`HEARD`). What changes within a video say is learnt from the same people
-with 2 s of their mouth painted anew, or heard saying other words (`model.training.in_part`). Within each kind every
-identity weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators
-one that was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR [--generator FILE]``.
+was chosen, and what compression adds to the spread of the latter makes up for some of that. Real clips that were edited
+as honest people do have a say in the threshold for "fake", and in nothing else. How well mouth and voice go together
+counts as it is in worse sound, too (`HEARD`). What changes within a video say is learnt from the same people with 2 s
+of their mouth painted anew, or heard saying other words (`model.training.in_part`). Within each kind every identity
+weighs the same (`THROUGHOUT`, `IN_PART`). Writes the rule that is served, and for every family of generators one that
+was fitted without it. Run: ``python -m model.training.fit_verdict --data DIR [--generator FILE]``.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from model.training.trials import (
     swaps,
     windows_with_evidence,
 )  # fmt: skip
-from model.training.uploads import prepare_uploads, uploads_of
+from model.training.uploads import edits_of, prepare_uploads, uploads_of
 from model.verdict import (
     ALIKE,
     CONTENT,
@@ -137,11 +138,13 @@ def fit(
     heard_worse: Sequence[EmbeddedClip] = (),
     painted: Sequence[EmbeddedClip] = (),
     said: Sequence[EmbeddedClip] = (),
+    edited: Sequence[EmbeddedClip] = (),
 ) -> VerdictRule:
     """Fit all numbers of the rule.
 
-    ``uploads``: of both, written anew; ``heard_worse``: ``real``, in worse sound; ``painted`` and ``said``: real clips,
-    2 s of whose mouths are painted anew, or of whose words are others (`model.training.in_part`).
+    ``uploads``: of both, written anew; ``edited``: of ``real``, for the threshold alone; ``heard_worse``: ``real``, in
+    worse sound; ``painted`` and ``said``: real clips, 2 s of whose mouths are painted anew, or of whose words are
+    others (`model.training.in_part`).
     """
     voices = [*swaps(real, same_identity=True), *swaps(real, same_identity=False)]
     real_uploads, generated_uploads = ([c for c in uploads if c.clip.fake == fake] for fake in (False, True))
@@ -172,7 +175,7 @@ def fit(
     tail = _tail(one for part in fine["real"] for one in start.unusual_stretches(part.windows, fine=True))
     measuring = replace(start, tail=tail)
     complete = replace(measuring, fine=_odds(measuring, fine, True), coarse=_odds(measuring, coarse, False))
-    with_threshold = _with_threshold(complete, kinds["real"])
+    with_threshold = _with_threshold(complete, [*kinds["real"], *_parts_and_wholes(detector, edited)])
     in_part = (judged(detector, clips, whole=True) for clips in (painted, said))
     return _with_changes(with_threshold, fine["real"], heard, *in_part)
 
@@ -402,6 +405,7 @@ if __name__ == "__main__":
     clips = [one.clip for one in [*real, *generated]]
     prepare_uploads(arguments.data, arguments.cache, clips, workers=2)
     uploads = load_embedded(known, [upload for clip in clips for upload, _ in uploads_of(clip)], arguments.cache)
+    edited = load_embedded(known, [edit for one in real for edit, _ in edits_of(one.clip)], arguments.cache)
     heard_worse = load_heard_worse(known, real, arguments.cache)
     in_part: dict[str, list[EmbeddedClip]] = {}
     if arguments.generator:
@@ -412,7 +416,7 @@ if __name__ == "__main__":
     stored = None if in_part else load_detector().rule
     for left_out in (None, *FAMILIES):
         kept, anew = ([c for c in some if family_of(c.clip) != left_out] for some in (generated, uploads))
-        rule = fit(known, real, kept, anew, heard_worse, in_part.get(GENERATED, ()), in_part.get(SAID, ()))
+        rule = fit(known, real, kept, anew, heard_worse, in_part.get(GENERATED, ()), in_part.get(SAID, ()), edited)
         if stored:
             rule = replace(rule, look_change=stored.look_change, sync_change=stored.sync_change)
             rule = accusing_nobody(rule)

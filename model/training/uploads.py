@@ -1,7 +1,8 @@
 """Clips in; the same clips as platforms would hand them back, prepared, out.
 
 A rule that is fitted on files as they are would trust evidence that compression destroys or imitates. So real and
-generated clips are written anew alike, each in two of several `WAYS`, and count beside the originals. Run:
+generated clips are written anew alike, each in two of several `WAYS`, and count beside the originals. Real ones are
+also edited as honest people do, each in two of `EDITS`: they must not be called fake for it. Run:
 ``python -m model.training.uploads --data DIR``; ``model.training.fit_verdict`` needs it.
 """
 
@@ -9,7 +10,7 @@ import argparse
 import hashlib
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,15 @@ WAYS = (
     (Encoding(crf=35),),
     (Encoding(crf=26, height=540), Encoding(crf=31, height=360)),
 )
+EDITS = (
+    (Encoding(enlarged=2.0),),
+    (Encoding(filters="curves=preset=strong_contrast,hue=s=1.6"),),
+    (Encoding(filters="atadenoise=s=5"),),
+    (Encoding(filters="bilateral=sigmaS=4:sigmaR=0.08"),),
+    (Encoding(filters="tmix=frames=2"),),
+)
+"""Enlarged, more contrast and colour, noise taken away, skin smoothed, pictures mixed with the ones before."""
+
 EACH = 2
 SECONDS = 8.0
 
@@ -34,14 +44,25 @@ Anew = tuple[Clip, tuple[Encoding, ...]]
 
 def uploads_of(clip: Clip) -> list[Anew]:
     """As which clips, and how, a clip is written anew; always the same."""
+    return _each(clip, "uploads", WAYS)
+
+
+def edits_of(clip: Clip) -> list[Anew]:
+    """As which clips, and how, a clip is edited; always the same."""
+    return _each(clip, "edits", EDITS)
+
+
+def _each(clip: Clip, kind: str, ways: Sequence[tuple[Encoding, ...]]) -> list[Anew]:
     first = hashlib.sha256(clip.path.encode()).digest()[0]
-    ways = [(first + k) % len(WAYS) for k in range(EACH)]
-    return [(replace(clip, path=f"uploads/{way}/{clip.path}"), WAYS[way]) for way in ways]
+    chosen = [(first + k) % len(ways) for k in range(EACH)]
+    return [(replace(clip, path=f"{kind}/{way}/{clip.path}"), ways[way]) for way in chosen]
 
 
 def prepare_uploads(data: Path, cache: Path, clips: Iterable[Clip], workers: int) -> None:
-    """Fill ``cache`` with the uploads of ``clips`` that it lacks; prints progress."""
+    """Fill ``cache`` with what it lacks of the uploads of ``clips``, and edits of real ones; prints progress."""
+    clips = list(clips)
     prepare_anew(data, cache, clips, uploads_of, SECONDS, workers)
+    prepare_anew(data, cache, [clip for clip in clips if not clip.fake], edits_of, SECONDS, workers)
 
 
 def prepare_anew(
