@@ -30,6 +30,7 @@ from model.training.statistics import (
     share_over_identities,
 )
 from model.training.trials import few_of_each
+from model.training.uploads import EDITS
 
 SECONDS = 5.0
 CLIPS_PER_SIDE, CLIPS_PER_IDENTITY = 30, 1
@@ -45,12 +46,12 @@ CONDITIONS: Mapping[str, tuple[Encoding, ...]] = {
     "H.264, CRF 40": (Encoding(crf=40),),
     "240 lines": (Encoding(height=240),),
     "enlarged by half": (Encoding(enlarged=1.5),),
-    "enlarged twice": (Encoding(enlarged=2.0),),
-    "more contrast and colour": (Encoding(filters="curves=preset=strong_contrast,hue=s=1.6"),),
+    "enlarged twice": EDITS["enlarged twice"],
+    "more contrast and colour": EDITS["more contrast and colour"],
     "noise taken away": (Encoding(filters="atadenoise=0a=0.04:0b=0.08:1a=0.04:1b=0.08:2a=0.04:2b=0.08:s=5"),),
-    "skin smoothed": (Encoding(filters="bilateral=sigmaS=4:sigmaR=0.08"),),
+    "skin smoothed": EDITS["skin smoothed"],
     "held steady": (Encoding(filters="deshake"),),
-    "each picture mixed with the one before": (Encoding(filters="tmix=frames=2"),),
+    "each picture mixed with the one before": EDITS["each picture mixed with the one before"],
     "AAC, 16 kb/s": (Encoding(audio_kbps=16),),
     "white noise, 10 dB below": (Encoding(sound=partial(with_noise, snr_db=10.0)),),
     "music, 5 dB below": (Encoding(sound=partial(with_music, snr_db=5.0)),),

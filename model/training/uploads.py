@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,15 +25,13 @@ WAYS = (
     (Encoding(crf=35),),
     (Encoding(crf=26, height=540), Encoding(crf=31, height=360)),
 )
-EDITS = (
-    (Encoding(enlarged=2.0),),
-    (Encoding(filters="curves=preset=strong_contrast,hue=s=1.6"),),
-    (Encoding(filters="atadenoise=s=5"),),
-    (Encoding(filters="bilateral=sigmaS=4:sigmaR=0.08"),),
-    (Encoding(filters="tmix=frames=2"),),
-)
-"""Enlarged, more contrast and colour, noise taken away, skin smoothed, pictures mixed with the ones before."""
-
+EDITS: Mapping[str, tuple[Encoding, ...]] = {
+    "enlarged twice": (Encoding(enlarged=2.0),),
+    "more contrast and colour": (Encoding(filters="curves=preset=strong_contrast,hue=s=1.6"),),
+    "noise taken away": (Encoding(filters="atadenoise=s=5"),),
+    "skin smoothed": (Encoding(filters="bilateral=sigmaS=4:sigmaR=0.08"),),
+    "each picture mixed with the one before": (Encoding(filters="tmix=frames=2"),),
+}
 EACH = 2
 SECONDS = 8.0
 
@@ -49,7 +47,7 @@ def uploads_of(clip: Clip) -> list[Anew]:
 
 def edits_of(clip: Clip) -> list[Anew]:
     """As which clips, and how, a clip is edited; always the same."""
-    return _each(clip, "edits", EDITS)
+    return _each(clip, "edits", [*EDITS.values()])
 
 
 def _each(clip: Clip, kind: str, ways: Sequence[tuple[Encoding, ...]]) -> list[Anew]:
